@@ -1,0 +1,1 @@
+"""What crosses a process border: gRPC messages, tickets."""
