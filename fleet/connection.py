@@ -1,0 +1,59 @@
+"""One bounded connection to a Redis-protocol server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit, urlunsplit
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from fleet.errors import BadFleetUrl, FleetUnavailable
+
+SCHEMES = ("redis", "rediss", "unix")
+SOCKET_SECONDS = 2.0
+CALL_SECONDS = 5.0
+MAX_CONNECTIONS = 4
+
+
+def connect(url: str) -> Redis:
+    """A client that has not connected yet. Raises BadFleetUrl."""
+    if urlsplit(url).scheme not in SCHEMES:
+        known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise BadFleetUrl(f"fleet state at {redacted(url)}: the URL must start with one of {known}")
+    try:
+        return Redis.from_url(
+            url,
+            socket_timeout=SOCKET_SECONDS,
+            socket_connect_timeout=SOCKET_SECONDS,
+            # One retry: after a server restart, the pool's connections are stale.
+            retry=Retry(NoBackoff(), 1),
+            max_connections=MAX_CONNECTIONS,
+            client_name="baton",
+        )
+    except ValueError as error:
+        raise BadFleetUrl(f"fleet state at {redacted(url)}: {error}") from error
+
+
+def redacted(url: str) -> str:
+    """The URL without its password."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+@asynccontextmanager
+async def bounded(server: str) -> AsyncIterator[None]:
+    """Bounds the calls inside and turns every failure of theirs into FleetUnavailable."""
+    try:
+        async with asyncio.timeout(CALL_SECONDS):
+            yield
+    except TimeoutError as error:
+        raise FleetUnavailable(server, "no answer in time") from error
+    except (RedisError, OSError) as error:
+        raise FleetUnavailable(server, str(error) or type(error).__name__) from error

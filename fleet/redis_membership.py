@@ -1,0 +1,130 @@
+"""Membership over the Redis protocol."""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+from typing import Self
+
+from redis.asyncio import Redis
+
+from fleet.connection import bounded, connect, redacted
+from fleet.errors import Superseded
+from fleet.member import Member, check_name
+
+SCHEMA = 1
+
+logger = logging.getLogger(__name__)
+
+# KEYS: the worker's record, the index. ARGV: record, lease in ms, worker_id, "join" | "renew".
+# The index lives as long as the longest lease, so that a dead fleet leaves nothing.
+CLAIM = """
+local held = redis.call('GET', KEYS[1])
+if ARGV[4] == 'renew' and held and held ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('SADD', KEYS[2], ARGV[3])
+if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then
+  redis.call('PEXPIRE', KEYS[2], ARGV[2])
+end
+return 1
+"""
+
+# KEYS: the worker's record, the index. ARGV: record, or "" for a lease that ended; worker_id.
+RELEASE = """
+local held = redis.call('GET', KEYS[1])
+if held and held ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('SREM', KEYS[2], ARGV[2])
+return 1
+"""
+
+
+class RedisMembership:
+    """Keys `baton:<schema>:<fleet>:worker:<id>` with a TTL, and a set that names them.
+
+    An async context manager: leaving it closes the connections, nothing else.
+    """
+
+    def __init__(self, client: Redis, fleet: str, server: str = "redis") -> None:
+        check_name("fleet", fleet)
+        self._client = client
+        self._server = server
+        self._prefix = f"baton:{SCHEMA}:{fleet}"
+        self._index = f"{self._prefix}:workers"
+        self._claim = client.register_script(CLAIM)
+        self._release = client.register_script(RELEASE)
+        self._unreadable: set[str] = set()
+
+    @classmethod
+    def connect(cls, url: str, fleet: str) -> Self:
+        """Connects at the first call. Raises BadFleetUrl, or ValueError for a bad fleet name."""
+        return cls(connect(url), fleet, redacted(url))
+
+    async def join(self, member: Member, lease_seconds: float) -> None:
+        await self._hold(member, lease_seconds, "join")
+
+    async def renew(self, member: Member, lease_seconds: float) -> None:
+        if not await self._hold(member, lease_seconds, "renew"):
+            raise Superseded(member.worker_id)
+
+    async def leave(self, member: Member) -> None:
+        await self._drop(member.worker_id, member.encode())
+
+    async def members(self) -> tuple[Member, ...]:
+        async with bounded(self._server):
+            ids = sorted(text(name) for name in await self._client.smembers(self._index))
+            records = await self._client.mget([self._key(name) for name in ids]) if ids else []
+        found = []
+        for name, record in zip(ids, records, strict=True):
+            if record is None:
+                await self._drop(name, b"")
+            elif member := self._read(name, record):
+                found.append(member)
+        return tuple(found)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._client.aclose()
+
+    def _key(self, worker_id: str) -> str:
+        return f"{self._prefix}:worker:{worker_id}"
+
+    async def _hold(self, member: Member, lease_seconds: float, how: str) -> bool:
+        if lease_seconds <= 0:
+            raise ValueError("a lease lasts longer than 0 seconds")
+        lease_ms = max(1, round(lease_seconds * 1000))
+        async with bounded(self._server):
+            keys = [self._key(member.worker_id), self._index]
+            args = (member.encode(), lease_ms, member.worker_id, how)
+            return bool(await self._claim(keys=keys, args=args))
+
+    async def _drop(self, worker_id: str, record: bytes) -> None:
+        async with bounded(self._server):
+            keys = [self._key(worker_id), self._index]
+            await self._release(keys=keys, args=[record, worker_id])
+
+    def _read(self, worker_id: str, record: bytes | str) -> Member | None:
+        try:
+            member = Member.decode(record)
+        except ValueError as error:
+            if worker_id not in self._unreadable:
+                self._unreadable.add(worker_id)
+                logger.warning("the fleet's record of %s is unreadable: %s", worker_id, error)
+            return None
+        self._unreadable.discard(worker_id)
+        return member
+
+    def __repr__(self) -> str:
+        return f"<RedisMembership {self._prefix} at {self._server}>"
+
+
+def text(value: bytes | str) -> str:
+    """A reply as text, whether or not the client decodes replies."""
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,74 @@
+"""A gateway's view of who is in the fleet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+
+from fleet.backoff import Backoff
+from fleet.errors import FleetUnavailable
+from fleet.member import Member
+from fleet.membership import Membership
+from fleet.presence import Change, Presence
+from fleet.registration import LEASE_SECONDS
+
+POLL_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+class MembershipWatch:
+    """Polls one membership. While the server is away, keeps what it knows and says so once.
+
+    >>> async for change in MembershipWatch(membership).changes():
+    ...     connect_to(change.joined)
+    """
+
+    def __init__(
+        self,
+        membership: Membership,
+        poll_seconds: float = POLL_SECONDS,
+        grace_seconds: float = LEASE_SECONDS,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._membership = membership
+        self._poll_seconds = poll_seconds
+        self._presence = Presence(grace_seconds)
+        self._backoff = backoff or Backoff(first_seconds=poll_seconds)
+        self.is_current = False
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Everyone taken to be present, by worker_id. `is_current`: the last poll succeeded."""
+        return tuple(sorted(self._presence.present.values(), key=lambda m: m.worker_id))
+
+    async def changes(self) -> AsyncIterator[Change]:
+        """Each change as it is seen, never an empty one; endless. The first has everyone."""
+        while True:
+            change, pause = await self._poll()
+            if change:
+                yield change
+            await asyncio.sleep(pause)
+
+    async def _poll(self) -> tuple[Change, float]:
+        try:
+            listed = await self._membership.members()
+        except FleetUnavailable as outage:
+            return Change(), self._note_outage(outage)
+        self._note_contact()
+        return self._presence.observe(listed, time.monotonic()), self._poll_seconds
+
+    def _note_outage(self, outage: FleetUnavailable) -> float:
+        if not self._backoff.failures:
+            logger.warning("%s; going on with the %d members known", outage, len(self.members))
+        self.is_current = False
+        self._presence.lost_contact()
+        return self._backoff.next()
+
+    def _note_contact(self) -> None:
+        if self._backoff.failures:
+            logger.warning("fleet state is back")
+        self._backoff.reset()
+        self.is_current = True
