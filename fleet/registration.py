@@ -22,8 +22,8 @@ class Registration:
     """An async context manager: `member` is in the fleet while the body runs.
 
     Entering raises FleetUnavailable if the first join fails. From then on an outage is
-    logged once and outlived: the member is back as soon as the server is. When another
-    incarnation takes the place, `superseded` is set and this one stays out.
+    logged once and outlived: the member is back as soon as the server is. `lost` is set
+    when the stay ends before the body does: another incarnation took the place.
     """
 
     def __init__(
@@ -34,17 +34,15 @@ class Registration:
         backoff: Backoff | None = None,
     ) -> None:
         self.member = member
-        self.superseded = asyncio.Event()
+        self.lost = asyncio.Event()
         self._membership = membership
         self._lease_seconds = lease_seconds
         self._backoff = backoff or Backoff(last_seconds=lease_seconds / RENEWALS_PER_LEASE)
-        self._tasks = asyncio.TaskGroup()
         self._renewing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         await self._membership.join(self.member, self._lease_seconds)
-        await self._tasks.__aenter__()
-        self._renewing = self._tasks.create_task(self._renew(), name="fleet-renewal")
+        self._renewing = asyncio.create_task(self._renew(), name="fleet-renewal")
         return self
 
     async def __aexit__(
@@ -53,14 +51,26 @@ class Registration:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._renewing:
-            self._renewing.cancel()
         try:
-            await self._tasks.__aexit__(kind, error, traceback)
+            await self._stop_renewing()
         finally:
             await self._leave()
 
+    async def _stop_renewing(self) -> None:
+        if self._renewing and self._renewing.cancel():
+            await asyncio.wait([self._renewing])
+        if self._renewing and not self._renewing.cancelled():
+            self._renewing.result()
+
     async def _renew(self) -> None:
+        try:
+            await self._renew_until_superseded()
+        except Superseded as error:
+            logger.error("%s; this one (%s) stays out", error, self.member.incarnation)
+        finally:
+            self.lost.set()
+
+    async def _renew_until_superseded(self) -> None:
         pause = self._lease_seconds / RENEWALS_PER_LEASE
         while True:
             await asyncio.sleep(pause)
@@ -69,10 +79,6 @@ class Registration:
             except FleetUnavailable as outage:
                 self._note_outage(outage)
                 pause = self._backoff.next()
-            except Superseded as error:
-                logger.error("%s; this one (%s) stays out", error, self.member.incarnation)
-                self.superseded.set()
-                return
             else:
                 self._note_contact()
                 pause = self._lease_seconds / RENEWALS_PER_LEASE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from fleet.backoff import Backoff
 from fleet.errors import FleetUnavailable
@@ -44,7 +44,7 @@ class MembershipWatch:
         """Everyone taken to be present, by worker_id. `is_current`: the last poll succeeded."""
         return tuple(sorted(self._presence.present.values(), key=lambda m: m.worker_id))
 
-    async def changes(self) -> AsyncIterator[Change]:
+    async def changes(self) -> AsyncGenerator[Change, None]:
         """Each change as it is seen, never an empty one; endless. The first has everyone."""
         while True:
             change, pause = await self._poll()

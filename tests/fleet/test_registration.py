@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from fakeredis import FakeAsyncRedis, FakeServer
+
+from fleet.backoff import Backoff
+from fleet.errors import FleetUnavailable
+from fleet.redis_membership import RedisMembership
+from fleet.registration import Registration
+from tests.fleet.builders import PATIENCE_SECONDS, eventually, make_member
+
+LEASE_SECONDS = 0.15
+
+
+def make_registration(membership: RedisMembership, backoff: Backoff | None = None) -> Registration:
+    return Registration(membership, make_member(), LEASE_SECONDS, backoff)
+
+
+async def test_a_member_outlives_its_first_lease_and_leaves_at_the_end(
+    membership: RedisMembership,
+) -> None:
+    marker = make_member("marker")
+    registration = make_registration(membership)
+
+    async def marker_is_gone() -> bool:
+        return marker not in await membership.members()
+
+    async with registration:
+        await membership.join(marker, 2 * LEASE_SECONDS)
+        await eventually(marker_is_gone)
+        assert await membership.members() == (registration.member,)
+    assert await membership.members() == ()
+
+
+async def test_a_body_that_fails_leaves_too(membership: RedisMembership) -> None:
+    with pytest.raises(KeyError):
+        async with make_registration(membership):
+            raise KeyError("engine")
+    assert await membership.members() == ()
+
+
+async def test_a_cancelled_body_leaves_too(membership: RedisMembership) -> None:
+    inside = asyncio.Event()
+
+    async def stay() -> None:
+        async with make_registration(membership):
+            inside.set()
+            await asyncio.Event().wait()
+
+    stayed = asyncio.create_task(stay())
+    await inside.wait()
+    stayed.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stayed
+    assert await membership.members() == ()
+
+
+async def test_a_younger_incarnation_ends_the_stay(membership: RedisMembership) -> None:
+    younger = make_member()
+    async with make_registration(membership) as registration:
+        await membership.join(younger, 60)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await registration.lost.wait()
+    assert await membership.members() == (younger,)
+
+
+async def test_a_first_join_without_a_server_fails() -> None:
+    server = FakeServer()
+    server.connected = False
+    async with RedisMembership(FakeAsyncRedis(server=server), "f") as membership:
+        with pytest.raises(FleetUnavailable):
+            await make_registration(membership).__aenter__()
+
+
+async def test_an_outage_is_said_once_and_outlived(caplog: pytest.LogCaptureFixture) -> None:
+    server = FakeServer()
+    membership = RedisMembership(FakeAsyncRedis(server=server), "f")
+    onlooker = RedisMembership(FakeAsyncRedis(server=server), "f")
+
+    async def is_registered() -> bool:
+        return bool(await onlooker.members())
+
+    async def has_tried_often() -> bool:
+        return backoff.failures >= 3
+
+    async def is_calm() -> bool:
+        return backoff.failures == 0
+
+    backoff = Backoff(first_seconds=0.005, last_seconds=0.01)
+    async with membership, onlooker, make_registration(membership, backoff):
+        with caplog.at_level(logging.WARNING):
+            server.connected = False
+            await eventually(has_tried_often)
+            server.connected = True
+            await FakeAsyncRedis(server=server).flushall()
+            await eventually(is_registered)
+            await eventually(is_calm)
+    assert caplog.text.count("keeps trying") == 1
+    assert caplog.text.count("is back") == 1
+
+
+async def test_leaving_without_a_server_is_not_an_error() -> None:
+    server = FakeServer()
+    membership = RedisMembership(FakeAsyncRedis(server=server), "f")
+    async with membership, make_registration(membership):
+        server.connected = False
