@@ -23,7 +23,7 @@ def pin(extra: str) -> None:
     python = Path(sys.executable)
     env = environment_for_uv(python)
     if extra == "gpu":
-        # A folder of wheels may hold a CPU build of torch, and its version counts as the higher one.
+        # A folder of wheels may hold a CPU build of torch, whose version counts as the higher.
         env.pop("UV_FIND_LINKS", None)
     options = ["--extra", extra, "--group", "dev", "--upgrade", "--quiet"]
     options += ["--python-version", LOWEST_PYTHON, "--python-platform", PLATFORM]

@@ -1,0 +1,69 @@
+# Everything starts here: `make up` serves a model, `make test` proves it. `make` lists the rest.
+
+PYTHON ?= python3
+EXTRA ?= auto
+MODEL ?=
+PREFILL ?=
+DECODE ?=
+PORT ?=
+DETACH ?=
+ARGS ?=
+
+SHELL := /bin/bash
+BIN := .venv/bin
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+# Only what was given is passed on: the defaults live in `baton up --help`.
+UP_FLAGS = $(if $(PREFILL),--prefill $(PREFILL)) $(if $(DECODE),--decode $(DECODE)) \
+	$(if $(MODEL),--model "$(MODEL)") $(if $(PORT),--port $(PORT)) \
+	$(if $(filter-out 0 no false,$(DETACH)),--detach) $(ARGS)
+
+.PHONY: help setup up down status handoff test lint types check format pins clean
+
+help: ## Show this list
+	@echo "Baton: prefill and decode in separate vLLM workers, one OpenAI-compatible endpoint."
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make up MODEL=path-or-hub-id PREFILL=1 DECODE=1 PORT=8000 DETACH=1 EXTRA=cpu|gpu ARGS='--max-model-len 4096'"
+	@echo "  make test ARGS='-k ticket'"
+
+setup: ## Set up .venv with pinned packages and generated stubs; what is unchanged is skipped
+	@$(PYTHON) -m scripts.setup --extra $(EXTRA)
+
+up: setup ## Serve a model; Ctrl-C stops everything, DETACH=1 returns when ready
+	@exec $(BIN)/baton up $(UP_FLAGS)
+
+down: ## Stop what DETACH=1 left running
+	@if [ -x $(BIN)/baton ]; then exec $(BIN)/baton down; else echo "nothing is set up here, so nothing runs"; fi
+
+status: ## Show the processes, their load and the bytes moved
+	@if [ -x $(BIN)/baton ]; then exec $(BIN)/baton status; else echo "nothing is set up here: run make up"; exit 1; fi
+
+handoff: setup ## Measure the hand-off: prefill, TTFT, exposed transfer, GB/s
+	@exec $(BIN)/python -m loadtest.handoff $(ARGS)
+
+test: setup ## Run all tests, real engines included
+	@$(BIN)/baton model fetch
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+lint: setup ## Check style and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: setup ## Check types
+	@exec $(BIN)/mypy
+
+check: lint types test ## All of the three
+
+format: setup ## Format the code and mend what can be mended safely
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+pins: setup ## Resolve the dependencies afresh into constraints/
+	@exec $(BIN)/python -m scripts.pin
+
+clean: ## Remove .venv, generated stubs and caches; models and logs in .baton stay
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache proto/*_pb2*.py proto/*_pb2*.pyi
+	@find . -name __pycache__ -type d -not -path './.baton/*' -prune -exec rm -rf {} +
