@@ -1,0 +1,54 @@
+"""What to do about a request: decided synchronously, carried out by the fleet client."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from gateway.errors import RequestError
+from gateway.request import Request
+from proto.ticket import Ticket
+
+
+class Leg(Enum):
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Start one leg. `ticket`: of the hand-off that the leg is part of."""
+
+    worker: str
+    leg: Leg
+    leg_id: str
+    request: Request
+    ticket: Ticket | None
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Stop one leg and free what it holds."""
+
+    worker: str
+    leg_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """This KV will not come, or is not wanted any more."""
+
+    worker: str
+    ticket_id: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Tell the client. The request has ended."""
+
+    request: Request
+    error: RequestError
+
+
+Action = Submit | Abort | Revoke | Fail

@@ -1,0 +1,109 @@
+"""What can go wrong in the gateway.
+
+GatewayError
+├── StartError          the gateway cannot serve: one line for people, exit code 1
+├── WorkerError         about one worker; fields worker, reason
+│   ├── WorkerUnreachable    no connection, or it does not describe itself in time
+│   ├── WorkerIncompatible   it runs another model, vLLM version or KV layout
+│   └── SessionLost          the stream to it ended, or it no longer answers
+└── RequestError        about one request; fields code, status, retry_after_seconds
+    ├── NoDecodeWorker       nobody can take it now
+    ├── WorkerLost           the worker that answered it is gone
+    ├── WorkerFailed         the worker gave it up; fields worker, reason
+    ├── TimedOut             a stage took too long; field stage
+    └── ShuttingDown         the gateway stops
+
+No message holds prompt text.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import ClassVar
+
+
+class GatewayError(Exception):
+    """Base of every error that the gateway raises."""
+
+
+class StartError(GatewayError):
+    """The message is the one line that the user sees."""
+
+
+class WorkerError(GatewayError):
+    def __init__(self, worker: str, reason: str) -> None:
+        super().__init__(f"worker {worker}: {reason}")
+        self.worker = worker
+        self.reason = reason
+
+
+class WorkerUnreachable(WorkerError):
+    pass
+
+
+class WorkerIncompatible(WorkerError):
+    pass
+
+
+class SessionLost(WorkerError):
+    pass
+
+
+class RequestError(GatewayError):
+    """`code` and `kind` are the error object's code and type, `status` the HTTP status."""
+
+    code: ClassVar[str] = "internal_error"
+    kind: ClassVar[str] = "server_error"
+    status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
+    retry_after_seconds: ClassVar[int | None] = None
+
+
+class Unavailable(RequestError):
+    """Base of those that may well succeed when tried again."""
+
+    kind = "service_unavailable"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    retry_after_seconds = 1
+
+
+class NoDecodeWorker(Unavailable):
+    code = "no_decode_worker"
+    retry_after_seconds = 5
+
+    def __init__(self) -> None:
+        super().__init__("No decode worker is available now; please try again shortly.")
+
+
+class WorkerLost(Unavailable):
+    code = "worker_lost"
+
+    def __init__(self, worker: str) -> None:
+        super().__init__(f"The decode worker {worker} was lost; please try again.")
+        self.worker = worker
+
+
+class WorkerFailed(Unavailable):
+    code = "worker_failed"
+
+    def __init__(self, worker: str, reason: str) -> None:
+        super().__init__(f"The decode worker {worker} gave the request up: {reason}")
+        self.worker = worker
+        self.reason = reason
+
+
+class TimedOut(RequestError):
+    code = "timed_out"
+    kind = "timeout"
+    status = HTTPStatus.GATEWAY_TIMEOUT
+
+    def __init__(self, stage: str, seconds: float) -> None:
+        super().__init__(f"No {stage} within {seconds:g} seconds.")
+        self.stage = stage
+        self.seconds = seconds
+
+
+class ShuttingDown(Unavailable):
+    code = "shutting_down"
+
+    def __init__(self) -> None:
+        super().__init__("The gateway is shutting down; please try again.")

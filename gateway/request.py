@@ -1,0 +1,36 @@
+"""What the front half asks the fleet to run."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from gateway.exchange import Exchange
+
+CHILD_ID = re.compile(r"\d+_(.+)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One sequence to generate.
+
+    `frames` is the encoded engine request, the same for both legs. `can_hand_off`: KV
+    computed elsewhere would serve it. `exchange` is the HTTP request it came from, if any.
+    """
+
+    request_id: str
+    num_prompt_tokens: int
+    can_hand_off: bool
+    frames: tuple[bytes, ...] = field(default=(), repr=False)
+    exchange: Exchange | None = field(default=None, repr=False)
+
+    @property
+    def parent_id(self) -> str | None:
+        """The id that the choices of one prompt share; None if there is one choice."""
+        match = CHILD_ID.fullmatch(self.request_id)
+        return match.group(1) if match else None
+
+
+def prefill_leg_id(request_id: str) -> str:
+    """The prefill leg's id at the worker. The decode leg's is the request id itself."""
+    return f"prefill:{request_id}"

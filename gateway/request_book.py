@@ -1,0 +1,195 @@
+"""Every request that is open, and what each event means for it.
+
+Pure and synchronous: methods change the state and return what to do. Nothing in here
+knows of gRPC, HTTP or vLLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from gateway.actions import Action, Fail
+from gateway.errors import NoDecodeWorker, RequestError, WorkerFailed, WorkerLost
+from gateway.placement import FleetView, LeastLoaded, Placer, WorkerView
+from gateway.request import Request
+from gateway.request_life import Outcome, RequestLife, Stage
+from gateway.siblings import Siblings
+from gateway.timeouts import Timeouts
+from gateway.worker_ledger import WorkerLedger
+from proto.ticket import Ticket
+
+
+@dataclass(slots=True)
+class RequestBook:
+    """`fleet` is asked for the usable workers at each placement; `on_end` is told of each
+    life when it has ended. `lives` has every open request by its id.
+    """
+
+    fleet: Callable[[], FleetView]
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    placer: Placer = field(default_factory=LeastLoaded)
+    on_end: Callable[[RequestLife], None] = lambda life: None
+    ledger: WorkerLedger = field(default_factory=WorkerLedger)
+    lives: dict[str, RequestLife] = field(default_factory=dict)
+    _prefills: dict[str, RequestLife] = field(default_factory=dict)
+    _siblings: dict[str, Siblings] = field(default_factory=dict)
+    _booked: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+
+    def add(self, request: Request, now: float) -> list[Action]:
+        if request.request_id in self.lives:
+            return [Fail(request, RequestError("The request id is in use."))]
+        life = self.lives[request.request_id] = RequestLife(request, self.timeouts, now)
+        if request.parent_id is None:
+            return self._place(life, now)
+        siblings = self._siblings.setdefault(request.parent_id, Siblings())
+        if siblings.join(request.request_id):
+            return []
+        if siblings.home is not None:
+            return self._settle(life, life.submit(now, siblings.home), now)
+        return self._place(life, now)
+
+    def first_token(self, life: RequestLife, now: float) -> list[Action]:
+        home = life.decode_worker
+        life.first_token(now)
+        siblings = self._siblings.get(life.request.parent_id or "")
+        if siblings is None or siblings.home is not None or home is None:
+            return []
+        actions: list[Action] = []
+        for follower in map(self.lives.__getitem__, siblings.arrive(home)):
+            actions += self._settle(follower, follower.submit(now, home), now)
+        return actions
+
+    def finished(self, life: RequestLife, now: float) -> list[Action]:
+        return self._settle(life, life.finish(now), now)
+
+    def failed(self, life: RequestLife, error: RequestError, now: float) -> list[Action]:
+        return self._settle(life, life.fail(now, error), now)
+
+    def abort(
+        self, request_ids: Iterable[str], now: float, outcome: Outcome = Outcome.ABORTED
+    ) -> list[Action]:
+        """Unknown ids are passed over: they have ended."""
+        lives = [self.lives[i] for i in dict.fromkeys(request_ids) if i in self.lives]
+        self._withdraw(lives)
+        actions: list[Action] = []
+        for life in lives:
+            actions += self._settle(life, life.abort(now, outcome), now)
+        return actions
+
+    def fail_all(self, error: RequestError, now: float) -> list[Action]:
+        lives = list(self.lives.values())
+        self._withdraw(lives)
+        actions: list[Action] = []
+        for life in lives:
+            actions += self.failed(life, error, now)
+        return actions
+
+    def prefill_ended(self, leg_id: str, now: float) -> list[Action]:
+        if life := self._prefills.get(leg_id):
+            life.prefill_ended(now)
+            return self._settle(life, [], now)
+        return []
+
+    def leg_failed(self, worker: str, leg_id: str, reason: str, now: float) -> list[Action]:
+        """The worker gave one leg up. Unknown legs are passed over: they have ended."""
+        if life := self._prefills.get(leg_id):
+            return self._settle(life, life.prefill_failed(now, reason), now)
+        life = self.lives.get(leg_id)
+        if life is None or life.decode_worker != worker:
+            return []
+        return self.failed(life, WorkerFailed(worker, reason), now)
+
+    def worker_lost(self, worker: str, now: float) -> list[Action]:
+        """Its session ended, and with it all that it had open for us.
+
+        `fleet` must not list it any more.
+        """
+        for siblings in self._siblings.values():
+            siblings.lose_home(worker)
+        actions: list[Action] = []
+        for leg_id in self.ledger.legs(worker):
+            actions += self._leg_lost(worker, leg_id, now)
+        return actions
+
+    def overdue(self, now: float) -> list[Action]:
+        """What to do about every deadline that has passed."""
+        late = [x for x in self.lives.values() if now >= min(x.deadline, x.prefill_deadline)]
+        actions: list[Action] = []
+        for life in late:
+            actions += self._settle(life, life.overdue(now), now)
+        return actions
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError if the parts contradict each other."""
+        self.ledger.check_integrity()
+        for request_id, life in self.lives.items():
+            life.check_integrity()
+            assert request_id == life.request.request_id and life.stage is not Stage.ENDED, life
+        for siblings in self._siblings.values():
+            siblings.check_integrity()
+            assert siblings.members and siblings.members <= self.lives.keys(), siblings
+        legs = {leg for life in self.lives.values() for leg in life.open_legs()}
+        booked = {(w, leg_id) for w in self.ledger.workers for leg_id in self.ledger.legs(w)}
+        assert legs == booked, (legs, booked)
+        prefills = {life.prefill_leg_id for life in self.lives.values() if life.prefill_worker}
+        assert prefills == self._prefills.keys(), (prefills, self._prefills)
+        assert self._booked.keys() <= self.lives.keys(), (self._booked, self.lives)
+
+    def _place(self, life: RequestLife, now: float) -> list[Action]:
+        placement = self.placer.place(life.request, self.fleet())
+        if placement is None:
+            return self.failed(life, NoDecodeWorker(), now)
+        decode, prefill = placement.decode, placement.prefill
+        if prefill is None:
+            return self._settle(life, life.submit(now, decode.key), now)
+        ticket = self._issue(prefill)
+        return self._settle(life, life.submit(now, decode.key, prefill.key, ticket), now)
+
+    def _issue(self, source: WorkerView) -> Ticket:
+        return Ticket.issue(
+            source.worker_id,
+            source.incarnation,
+            source.transfer_addresses,
+            self.timeouts.ticket_lease,
+        )
+
+    def _leg_lost(self, worker: str, leg_id: str, now: float) -> list[Action]:
+        if life := self._prefills.get(leg_id):
+            reason = f"prefill worker {worker} was lost"
+            return self._settle(life, life.prefill_failed(now, reason, is_reachable=False), now)
+        if life := self.lives.get(leg_id):
+            return self._settle(life, life.fail(now, WorkerLost(worker), lost_worker=worker), now)
+        return []
+
+    def _settle(self, life: RequestLife, actions: list[Action], now: float) -> list[Action]:
+        """Books what a change opened and closed; follows up if the life ended."""
+        request_id, legs = life.request.request_id, life.open_legs()
+        self.ledger.move(self._booked.pop(request_id, ()), legs, life.request.num_prompt_tokens)
+        if legs:
+            self._booked[request_id] = legs
+        if life.prefill_worker:
+            self._prefills[life.prefill_leg_id] = life
+        else:
+            self._prefills.pop(life.prefill_leg_id, None)
+        return [*actions, *self._remove(life, now)] if life.stage is Stage.ENDED else actions
+
+    def _remove(self, life: RequestLife, now: float) -> list[Action]:
+        request_id, parent = life.request.request_id, life.request.parent_id or ""
+        del self.lives[request_id]
+        self.on_end(life)
+        if (siblings := self._siblings.get(parent)) is None:
+            return []
+        leader = siblings.leave(request_id)
+        if not siblings.members:
+            del self._siblings[parent]
+        return self._place(self.lives[leader], now) if leader else []
+
+    def _withdraw(self, lives: Iterable[RequestLife]) -> None:
+        # First all of them, so that none takes the lead only to be ended next.
+        for life in lives:
+            if siblings := self._siblings.get(life.request.parent_id or ""):
+                siblings.withdraw(life.request.request_id)
+
+    def __repr__(self) -> str:
+        return f"<RequestBook {len(self.lives)} open, {self.ledger!r}>"

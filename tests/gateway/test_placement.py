@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from gateway.placement import FOREIGN_TOKENS, FleetView, LeastLoaded
+from tests.gateway.builders import make_report, make_request, make_worker
+
+
+def place(fleet: FleetView, can_hand_off: bool = True) -> tuple[str | None, str | None]:
+    placement = LeastLoaded().place(make_request(can_hand_off=can_hand_off), fleet)
+    if placement is None:
+        return None, None
+    return placement.decode.key, placement.prefill.key if placement.prefill else None
+
+
+def test_nobody_can_take_it_without_a_decode_worker() -> None:
+    assert place(FleetView(prefill=(make_worker("p"),))) == (None, None)
+
+
+def test_fewest_tokens_in_flight_wins() -> None:
+    decode = (make_worker("d1", num_tokens=50), make_worker("d2", num_tokens=10))
+    prefill = (make_worker("p1", num_tokens=5), make_worker("p2", num_tokens=90))
+    assert place(FleetView(decode, prefill)) == ("d2", "p1")
+
+
+def test_what_other_gateways_run_counts() -> None:
+    busy = make_worker("d1", report=make_report(num_running=2, num_waiting=1))
+    mine = make_worker("d2", num_tokens=FOREIGN_TOKENS, num_legs=1, report=make_report(1))
+    assert busy.load_tokens == 3 * FOREIGN_TOKENS
+    assert mine.load_tokens == FOREIGN_TOKENS
+    assert place(FleetView((busy, mine))) == ("d2", None)
+
+
+def test_ties_go_by_kv_in_use_and_then_by_name() -> None:
+    full = make_worker("d1", report=make_report(num_kv_blocks_used=90))
+    free = make_worker("d3", report=make_report(num_kv_blocks_used=1))
+    same = make_worker("d2", report=make_report(num_kv_blocks_used=1))
+    assert place(FleetView((full, free, same))) == ("d2", None)
+
+
+def test_what_cannot_profit_is_not_handed_off() -> None:
+    fleet = FleetView((make_worker("d"),), (make_worker("p"),))
+    assert place(fleet, can_hand_off=False) == ("d", None)
+
+
+def test_a_worker_does_not_hand_off_to_itself() -> None:
+    both = make_worker("both")
+    assert place(FleetView((both,), (both,))) == ("both", None)
