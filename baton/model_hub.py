@@ -13,6 +13,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
+from huggingface_hub.utils import disable_progress_bars
 
 from baton.model_errors import DownloadFailed, IncompleteModel, UnknownModel
 from baton.model_folder import check_folder
@@ -37,6 +38,7 @@ def fetch_snapshot(
 
 
 def _download(model: str, progress: Progress, endpoint: str | None, cache: Path | None) -> Path:
+    disable_progress_bars()
     try:
         progress(f"{model}: asking the hub for its files")
         listed = HfApi(endpoint=endpoint).model_info(model, files_metadata=True, timeout=10)
