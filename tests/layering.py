@@ -26,6 +26,7 @@ ROOMS: Mapping[str, frozenset[str]] = {
 # The only files that may import torch or vLLM: what a vLLM upgrade touches.
 ADAPTERS: Mapping[str, frozenset[str]] = {
     "kvtransfer/connector*.py": frozenset({"torch", "vllm"}),
+    "kvtransfer/extension.py": frozenset({"vllm"}),
     "worker/engine.py": frozenset({"torch", "vllm"}),
     "gateway/front_half.py": frozenset({"torch", "vllm"}),
 }
