@@ -1,0 +1,115 @@
+"""The paged cache of a vLLM engine rank, through torch.
+
+vLLM hands out every layer as a view whose logical axes are [block, head, token, content],
+however the backend lays it out (vllm/v1/kv_cache_layout.py). So these copies fit all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from kvtransfer.errors import LayoutUnsupported
+from kvtransfer.layout import KvLayout
+from kvtransfer.staging import Slot
+
+
+def layout_of(
+    caches: dict[str, torch.Tensor], block_size: int, num_blocks: int, tp: int, pp: int
+) -> KvLayout:
+    """Raises LayoutUnsupported if the layers differ or are not addressed by token."""
+    shapes = {tuple(cache.shape[1:]) for cache in caches.values()}
+    dtypes = {cache.dtype for cache in caches.values()}
+    if len(shapes) != 1 or len(dtypes) != 1:
+        raise LayoutUnsupported(f"layers of different shape: {sorted(map(str, shapes))}")
+    first = next(iter(caches.values()))
+    if first.dim() != 4 or first.shape[0] != num_blocks or first.shape[2] != block_size:
+        raise LayoutUnsupported(
+            f"a layer of shape {tuple(first.shape)} for {num_blocks} blocks of {block_size} tokens"
+        )
+    _, heads, _, content = first.shape
+    return KvLayout(
+        block_size=block_size,
+        num_layers=len(caches),
+        num_heads=heads,
+        content_bytes=content * first.element_size(),
+        dtype=str(first.dtype).removeprefix("torch."),
+        tensor_parallel_size=tp,
+        pipeline_parallel_size=pp,
+    )
+
+
+class TorchPagedCache:
+    """See `PagedCache`. On a GPU all copies run on a stream of their own.
+
+    `mark_computed` is the engine thread's, everything else the transfer thread's.
+    """
+
+    def __init__(self, caches: dict[str, torch.Tensor], layout: KvLayout) -> None:
+        self.layout = layout
+        self._layers = list(caches.values())
+        device = self._layers[0].device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._events: dict[int, torch.cuda.Event] = {}
+
+    def mark_computed(self, layer: int) -> None:
+        """The engine has enqueued the work that writes `layer`; `pack` waits for it."""
+        if self._stream is not None:
+            event = torch.cuda.Event()
+            event.record()
+            self._events[layer] = event
+
+    def pack(self, layer: int, block_ids: Sequence[int], num_tokens: int, out: Slot) -> None:
+        if self._stream is None:
+            self._pack(layer, block_ids, num_tokens, out)
+            return
+        if event := self._events.get(layer):
+            self._stream.wait_event(event)
+        with torch.cuda.stream(self._stream):
+            self._pack(layer, block_ids, num_tokens, out)
+        self._stream.synchronize()
+
+    def unpack(self, layer: int, block_ids: Sequence[int], num_tokens: int, data: Slot) -> None:
+        if self._stream is None:
+            self._unpack(layer, block_ids, num_tokens, data)
+            return
+        with torch.cuda.stream(self._stream):
+            self._unpack(layer, block_ids, num_tokens, data)
+        self._stream.synchronize()
+
+    def _pack(self, layer: int, block_ids: Sequence[int], num_tokens: int, out: Slot) -> None:
+        cache = self._layers[layer]
+        whole, whole_wire, rest, rest_wire = self._split(cache, block_ids, num_tokens, out)
+        if whole.numel():
+            if cache.is_cuda:
+                whole_wire.copy_(cache.index_select(0, whole), non_blocking=True)
+            else:
+                torch.index_select(cache, 0, whole, out=whole_wire)
+        if rest:
+            rest_wire.copy_(cache[block_ids[-1], :, :rest], non_blocking=True)
+
+    def _unpack(self, layer: int, block_ids: Sequence[int], num_tokens: int, data: Slot) -> None:
+        cache = self._layers[layer]
+        whole, whole_wire, rest, rest_wire = self._split(cache, block_ids, num_tokens, data)
+        if whole.numel():
+            cache.index_copy_(0, whole, whole_wire.to(cache.device, non_blocking=True))
+        if rest:
+            cache[block_ids[-1], :, :rest].copy_(rest_wire, non_blocking=True)
+
+    def _split(
+        self, cache: torch.Tensor, block_ids: Sequence[int], num_tokens: int, wire: Slot
+    ) -> tuple[torch.Tensor, torch.Tensor, int, torch.Tensor]:
+        """Whole blocks and their part of the wire; the number of tokens left and theirs."""
+        num_whole, rest = divmod(num_tokens, self.layout.block_size)
+        _, heads, size, content = cache.shape
+        values = torch.from_numpy(wire.view(np.uint8)).view(cache.dtype)
+        border = num_whole * heads * size * content
+        whole = torch.tensor(block_ids[:num_whole], dtype=torch.long, device=cache.device)
+        return (
+            whole,
+            values[:border].view(num_whole, heads, size, content),
+            rest,
+            values[border:].view(heads, rest, content),
+        )

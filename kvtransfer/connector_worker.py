@@ -1,0 +1,102 @@
+"""The worker's half of the connector: feeds the transfer thread from vLLM's hooks."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from time import monotonic
+
+from kvtransfer.connector_cache import TorchPagedCache
+from kvtransfer.connector_orders import Computation, StepOrders
+from kvtransfer.mover import Finished, Mover
+from kvtransfer.stats import Transfers
+
+logger = logging.getLogger("vllm.baton.connector")
+
+
+class WorkerHalf:
+    """Lives in an engine rank's process. Its methods run on the engine's thread and only
+    post to the transfer thread, but for `preempted`, which waits for a copy under way.
+    """
+
+    def __init__(self, mover: Mover, cache: TorchPagedCache, layers: list[str], rank: int) -> None:
+        self._mover = mover
+        self._cache = cache
+        self._layers = {name: index for index, name in enumerate(layers)}
+        self._rank = rank
+        self._last_stats = Transfers()
+
+    @property
+    def mover(self) -> Mover:
+        return self._mover
+
+    def preempted(self, orders: StepOrders) -> None:
+        if orders.preempted:
+            self._mover.forget_blocks(orders.preempted)
+
+    def begin(self, orders: StepOrders) -> None:
+        """Before the step's forward pass."""
+        sends = self._mover.sends
+        for order in orders.loads:
+            self._mover.post(partial(self._mover.start_load, order.for_rank(self._rank)))
+        for request_id in orders.cancelled_loads:
+            self._mover.post(partial(self._mover.cancel_load, request_id))
+        for declined in orders.declined:
+            address = declined.source_addresses[self._rank]
+            self._mover.post(partial(self._mover.decline, declined.ticket, address))
+        for ticket in orders.aborted_sends:
+            self._mover.post(partial(sends.revoke, ticket, "aborted"))
+        for ended in orders.ended:
+            change = partial(
+                sends.request_ended, ended.ticket, ended.request_id, ended.is_prefilled
+            )
+            self._mover.post(change)
+        if orders.computations:
+            self._mover.post(partial(self._open_sends, orders.computations))
+
+    def layer_done(self, orders: StepOrders, layer_name: str) -> None:
+        """Within the forward pass, after a layer has written its KV."""
+        if orders.computations:
+            layer = self._layers[layer_name]
+            self._cache.mark_computed(layer)
+            self._mover.post(partial(self._layer_computed, layer, orders.computations))
+
+    def end(self, orders: StepOrders) -> None:
+        """After the forward pass: sweeps up the layers that no hook has covered."""
+        if orders.computations:
+            for layer in self._layers.values():
+                self._cache.mark_computed(layer)
+            self._mover.post(partial(self._all_computed, orders.computations))
+
+    def take_finished(self) -> Finished:
+        """What has ended since the last call."""
+        return self._mover.take_finished()
+
+    def take_stats(self) -> Transfers | None:
+        """What has been moved so far; None if nothing changed since the last call."""
+        stats = self._mover.stats()
+        if stats == self._last_stats:
+            return None
+        self._last_stats = stats
+        return stats
+
+    def close(self) -> None:
+        self._mover.stop()
+
+    def _open_sends(self, computations: list[Computation]) -> None:
+        now = monotonic()
+        sends = self._mover.sends
+        for each in computations:
+            sends.open(each.ticket, each.request_id, each.lease_seconds, now)
+            sends.place(each.ticket, each.block_ids)
+            for layer in self._layers.values():
+                sends.layer_computed(each.ticket, layer, each.first_token, now)
+
+    def _layer_computed(self, layer: int, computations: list[Computation]) -> None:
+        now = monotonic()
+        for each in computations:
+            self._mover.sends.layer_computed(each.ticket, layer, each.end_token, now)
+
+    def _all_computed(self, computations: list[Computation]) -> None:
+        for layer in self._layers.values():
+            self._layer_computed(layer, computations)

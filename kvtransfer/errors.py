@@ -1,0 +1,30 @@
+"""What can go wrong between two KV caches.
+
+TransferError
+├── TransportUnavailable   no usable transport on this machine
+├── LayoutUnsupported      this engine's KV cache cannot be addressed by token
+├── MalformedMessage       bytes from a peer that are not a message of ours
+└── StagingExhausted       a slot was asked for and none is free
+"""
+
+from __future__ import annotations
+
+
+class TransferError(Exception):
+    """Base of this package's errors."""
+
+
+class TransportUnavailable(TransferError):
+    """No usable transport; the message names what is missing and what to install."""
+
+
+class LayoutUnsupported(TransferError):
+    """The engine's KV cache has a form that cannot be moved; the message names it."""
+
+
+class MalformedMessage(TransferError):
+    """Bytes from a peer do not decode, or claim more than they carry."""
+
+
+class StagingExhausted(TransferError):
+    """No staging slot is free. Callers ask `num_free` first, so this is a defect."""

@@ -1,0 +1,36 @@
+"""Questions to an engine rank's transfer thread, asked by `collective_rpc`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from vllm.distributed.kv_transfer import get_kv_transfer_group
+
+from kvtransfer.connector import BatonConnector
+from kvtransfer.mover import Mover
+
+
+class TransferExtension:
+    """Mixed into vLLM's worker by `worker_extension_cls`, hence the names' prefix."""
+
+    def baton_transfer_address(self) -> bytes:
+        """Where this rank's transport is reached."""
+        return _mover().transport.address
+
+    def baton_kv_layout(self) -> str:
+        """The rank's KvLayout as JSON."""
+        return _mover().sends.layout.to_json()
+
+    def baton_transfers(self) -> dict[str, float]:
+        """What this rank has moved, and what is open."""
+        return asdict(_mover().stats())
+
+    def baton_revoke(self, ticket_id: bytes, reason: str) -> bool:
+        """Ends the ticket's send or load; a load is recomputed. False if there is none."""
+        return _mover().revoke(ticket_id, reason)
+
+
+def _mover() -> Mover:
+    connector = get_kv_transfer_group()
+    assert isinstance(connector, BatonConnector)
+    return connector.worker.mover

@@ -1,0 +1,48 @@
+"""Faults on purpose, for tests that must notice them. Never on unless configured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvtransfer.segment import HEADER_BYTES
+from kvtransfer.staging import Slot
+from kvtransfer.transport import Arrival, Kind, Operation, Peer, Transport
+
+
+@dataclass(frozen=True, slots=True)
+class _CorruptingPeer:
+    inner: Peer
+
+    def send(self, kind: Kind, buffer: Slot) -> Operation:
+        if kind is Kind.SEGMENT:
+            buffer[HEADER_BYTES::97] ^= 0x55
+        return self.inner.send(kind, buffer)
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+@dataclass(frozen=True, slots=True)
+class CorruptingTransport:
+    """Changes some payload bytes of every segment that it sends; see `Transport`."""
+
+    inner: Transport
+
+    @property
+    def address(self) -> bytes:
+        return self.inner.address
+
+    def connect(self, address: bytes) -> Peer:
+        return _CorruptingPeer(self.inner.connect(address))
+
+    def probe(self, kind: Kind) -> Arrival | None:
+        return self.inner.probe(kind)
+
+    def poll(self, timeout_seconds: float) -> bool:
+        return self.inner.poll(timeout_seconds)
+
+    def wake(self) -> None:
+        self.inner.wake()
+
+    def close(self) -> None:
+        self.inner.close()

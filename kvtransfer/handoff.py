@@ -1,0 +1,45 @@
+"""What a request says of its hand-off, in vLLM's `kv_transfer_params`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+TicketId = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Seconds = Annotated[float, Meta(gt=0, le=86400)]
+
+
+class PrefillHandoff(msgspec.Struct, frozen=True, tag_field="leg", tag="prefill"):
+    """This worker computes the prompt, and sends its KV to whoever shows the ticket."""
+
+    ticket: TicketId
+    lease_seconds: Seconds
+
+
+class DecodeHandoff(msgspec.Struct, frozen=True, tag_field="leg", tag="decode"):
+    """This worker fetches the prompt's KV from `source` and computes what is missing."""
+
+    ticket: TicketId
+    lease_seconds: Seconds
+    source: str
+    source_addresses: Annotated[tuple[bytes, ...], Meta(min_length=1)]
+
+
+Handoff = PrefillHandoff | DecodeHandoff
+
+
+def to_params(handoff: Handoff) -> dict[str, Any]:
+    """The form that `from_params` reads."""
+    params: dict[str, Any] = msgspec.to_builtins(handoff, builtin_types=(bytes,))
+    return params
+
+
+def from_params(params: Mapping[str, Any] | None) -> Handoff | None:
+    """None for a request without a hand-off of ours. Raises ValueError for a malformed one."""
+    if not params or "leg" not in params:
+        return None
+    # Not through `Handoff`: msgspec takes a union only by its tag, and wants a plain dict.
+    return msgspec.convert(dict(params), Handoff)  # type: ignore[no-any-return]

@@ -1,0 +1,87 @@
+"""Takes segments into staging slots, and from there into the paged cache."""
+
+from __future__ import annotations
+
+import logging
+import time
+from threading import Lock
+
+from kvtransfer.cache import PagedCache
+from kvtransfer.errors import MalformedMessage
+from kvtransfer.flight import Flight, Flights
+from kvtransfer.loads import LoadLedger
+from kvtransfer.peers import Peers
+from kvtransfer.segment import HEADER_BYTES, Segment
+from kvtransfer.staging import StagingPool
+from kvtransfer.transport import Kind, Transport
+
+logger = logging.getLogger("vllm.baton.receiver")
+
+
+class Receiver:
+    """The decode side of the transfer thread. `lock` guards the ledger.
+
+    Only a segment that an open load asked for is copied into the paged cache, and only by
+    this thread; so a late or repeated message can never touch blocks that were given away.
+    """
+
+    def __init__(
+        self,
+        ledger: LoadLedger,
+        cache: PagedCache,
+        pool: StagingPool,
+        transport: Transport,
+        peers: Peers,
+        lock: Lock,
+    ) -> None:
+        self._ledger = ledger
+        self._cache = cache
+        self._pool = pool
+        self._transport = transport
+        self._peers = peers
+        self._lock = lock
+        self._flights = Flights()
+
+    @property
+    def num_under_way(self) -> int:
+        return len(self._flights)
+
+    def take(self) -> bool:
+        """Starts receiving what has come, while there are slots for it."""
+        moved = False
+        while self._pool.num_free and (arrival := self._transport.probe(Kind.SEGMENT)):
+            slot = self._pool.acquire()
+            flight = Flight(
+                arrival.receive(slot), slot, arrival.num_bytes, arrival.sender, time.monotonic()
+            )
+            self._flights.add(flight)
+            moved = True
+        return moved
+
+    def finish(self) -> bool:
+        """Puts what has been received where it belongs."""
+        done = self._flights.take_done()
+        for flight in done:
+            if flight.operation.is_ok:
+                self._store(flight)
+            self._pool.release(flight.slot)
+        return bool(done)
+
+    def drop_stalled(self, before: float) -> None:
+        """Closes connections whose segment has been coming since before then."""
+        for peer in set(self._flights.stalled(before)):
+            self._peers.drop(peer)
+
+    def _store(self, flight: Flight) -> None:
+        message = flight.slot[: flight.num_bytes]
+        try:
+            segment = Segment.read(message)
+        except MalformedMessage as error:
+            logger.warning("%s", error)
+            return
+        with self._lock:
+            blocks = self._ledger.blocks_of(segment)
+            if blocks is None:
+                return
+            self._cache.unpack(segment.layer, blocks, segment.num_tokens, message[HEADER_BYTES:])
+            self._ledger.landed(segment, time.monotonic())
