@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit, urlunsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -13,8 +12,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from fleet.errors import BadFleetUrl, FleetUnavailable
+from fleet.url import check_url, redacted
 
-SCHEMES = ("redis", "rediss", "unix")
 SOCKET_SECONDS = 2.0
 CALL_SECONDS = 5.0
 MAX_CONNECTIONS = 4
@@ -22,12 +21,9 @@ MAX_CONNECTIONS = 4
 
 def connect(url: str) -> Redis:
     """A client that has not connected yet. Raises BadFleetUrl."""
-    if urlsplit(url).scheme not in SCHEMES:
-        known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-        raise BadFleetUrl(f"fleet state at {redacted(url)}: the URL must start with one of {known}")
     try:
         return Redis.from_url(
-            url,
+            check_url(url),
             socket_timeout=SOCKET_SECONDS,
             socket_connect_timeout=SOCKET_SECONDS,
             # One retry: after a server restart, the pool's connections are stale.
@@ -37,14 +33,6 @@ def connect(url: str) -> Redis:
         )
     except ValueError as error:
         raise BadFleetUrl(f"fleet state at {redacted(url)}: {error}") from error
-
-
-def redacted(url: str) -> str:
-    """The URL without its password."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 @asynccontextmanager

@@ -8,9 +8,10 @@ from typing import Self
 
 from redis.asyncio import Redis
 
-from fleet.connection import bounded, connect, redacted
+from fleet.connection import bounded, connect
 from fleet.errors import Superseded
 from fleet.member import Member, check_name
+from fleet.url import redacted
 
 SCHEMA = 1
 

@@ -1,0 +1,105 @@
+"""The `baton` command."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from baton.console import Console
+from baton.detach import detach
+from baton.down import down
+from baton.errors import BatonError
+from baton.layers import load
+from baton.logs import logs
+from baton.model import baton_home, ensure_model, models_dir
+from baton.parser import make_parser
+from baton.run_folder import RunFolder
+from baton.settings import StateSettings, UpSettings
+from baton.status import status
+from fleet.errors import FleetError
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = vars(make_parser().parse_args(arguments))
+    command = COMMANDS[given.pop("command")]
+    console = Console()
+    return settled(lambda: command(Call(given, os.environ, console)), console)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the command: what was given, and what is around it."""
+
+    given: dict[str, Any]
+    environment: Mapping[str, str]
+    console: Console
+
+    def folder(self, settings: StateSettings | None = None) -> RunFolder:
+        settings = settings or load(StateSettings, self.given, self.environment)
+        return RunFolder.at(settings.state_dir or baton_home(self.environment) / "run")
+
+
+def settled(run: Callable[[], int], console: Console) -> int:
+    """The exit code of `run`; its errors become one line."""
+    try:
+        return run()
+    except BatonError as error:
+        console.error(str(error))
+        return error.exit_code
+    except FleetError as error:
+        console.error(str(error))
+        return BatonError.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def run_up(call: Call) -> int:
+    # Not above: the other commands need no Redis client, which is slow to import.
+    from baton.up import up
+
+    config = call.given.pop("config", None)
+    settings = load(UpSettings, call.given, call.environment, config)
+    folder = call.folder(settings)
+
+    def serve(on_up: Callable[[], None]) -> int:
+        run = partial(up, settings, folder, call.environment, call.console, on_up)
+        return settled(run, call.console)
+
+    if settings.detach:
+        return detach(serve, folder.log("baton"))
+    return serve(lambda: call.console.line("Ctrl-C stops everything"))
+
+
+def run_down(call: Call) -> int:
+    return down(call.folder(), call.console)
+
+
+def run_status(call: Call) -> int:
+    return status(call.folder(), call.console)
+
+
+def run_logs(call: Call) -> int:
+    names, num_lines = call.given.pop("names"), call.given.pop("lines")
+    is_followed = call.given.pop("follow")
+    return logs(call.folder(), call.console, names, num_lines, is_followed)
+
+
+def run_fetch(call: Call) -> int:
+    models = models_dir(call.environment)
+    folder = ensure_model(call.given["name"], models, call.console.line)
+    call.console.line(str(folder))
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Call], int]] = {
+    "up": run_up,
+    "down": run_down,
+    "status": run_status,
+    "logs": run_logs,
+    "model fetch": run_fetch,
+}

@@ -1,0 +1,49 @@
+"""The environment of the processes that `baton up` starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+# What must be the same in all processes, or what Baton decides.
+FIXED = {
+    # Prefix hashes must agree between processes.
+    "PYTHONHASHSEED": "0",
+    "PYTHONUNBUFFERED": "1",
+    # The model is a folder by now: no process asks a hub for anything.
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+# What a user may set otherwise.
+DEFAULTS = {
+    # Workers are bound to their cores from outside, all threads alike.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+# Settings of `baton up` that mean something else, or nothing, to a single process.
+NOT_INHERITED = ("BATON_HOST", "BATON_PORT", "BATON_CONFIG", "BATON_ENGINE_ARGS")
+
+
+def worker_environment(
+    base: Mapping[str, str], cores: Sequence[int], kv_cache_gib: int, gpus: Sequence[str]
+) -> dict[str, str]:
+    """`base` is the user's own environment."""
+    own = {
+        "OMP_NUM_THREADS": str(len(cores)),
+        "VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gib),
+    }
+    if gpus:
+        own["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    return process_environment(base) | own
+
+
+def gateway_environment(base: Mapping[str, str]) -> dict[str, str]:
+    """It computes nothing, so it needs no threads for that and no GPU."""
+    return process_environment(base) | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def process_environment(base: Mapping[str, str]) -> dict[str, str]:
+    inherited = {name: value for name, value in base.items() if name not in NOT_INHERITED}
+    return DEFAULTS | inherited | FIXED

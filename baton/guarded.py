@@ -1,0 +1,54 @@
+"""The supervisor's end of its guard."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+EXIT_SECONDS = 5.0
+
+
+class Guard:
+    """Told of every session that begins and ends. A guard that has died is done without."""
+
+    def __init__(self, pipe: IO[str]) -> None:
+        self._pipe = pipe
+
+    def began(self, session: int) -> None:
+        self._tell(f"+ {session}\n")
+
+    def ended(self, session: int) -> None:
+        self._tell(f"- {session}\n")
+
+    def _tell(self, line: str) -> None:
+        with suppress(OSError, ValueError):
+            self._pipe.write(line)
+            self._pipe.flush()
+
+
+@contextmanager
+def guarded(files: Sequence[Path]) -> Iterator[Guard]:
+    """While the body runs, its death takes the sessions and the files along."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "baton.guard", *map(str, files)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdin
+    try:
+        yield Guard(process.stdin)
+    finally:
+        with suppress(OSError):
+            process.stdin.close()
+        try:
+            process.wait(EXIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

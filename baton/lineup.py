@@ -1,0 +1,131 @@
+"""Which processes make up a local fleet, and how each is started."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from baton.cores import CoreAssignment
+from baton.environment import gateway_environment, process_environment, worker_environment
+from baton.gpus import MEMORY_SHARE, GpuShare
+from baton.settings import UpSettings
+from fleet.valkey import ValkeyServer
+
+WORKER_HOST = "127.0.0.1"
+
+
+class Part(StrEnum):
+    GATEWAY = "gateway"
+    PREFILL = "prefill"
+    DECODE = "decode"
+    VALKEY = "valkey"
+
+
+# What depends on others stops before them.
+STOP_TIERS = {Part.GATEWAY: 0, Part.PREFILL: 1, Part.DECODE: 1, Part.VALKEY: 2}
+# Seconds between SIGTERM and SIGKILL. Together they stay under ten.
+GRACE_SECONDS = {Part.GATEWAY: 3.0, Part.PREFILL: 5.0, Part.DECODE: 5.0, Part.VALKEY: 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """One process: `name` is its worker_id if it is a worker."""
+
+    name: str
+    part: Part
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    cores: tuple[int, ...]
+
+    @property
+    def is_worker(self) -> bool:
+        return self.part in (Part.PREFILL, Part.DECODE)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What this machine gives: the model's folder, the fleet's server, the cores and the GPUs."""
+
+    model: Path
+    served_model_name: str
+    redis: str
+    port: int
+    cores: CoreAssignment
+    gpus: tuple[GpuShare, ...]
+    environment: Mapping[str, str]
+
+
+def line_up(settings: UpSettings, site: Site) -> tuple[ProcessSpec, ...]:
+    """The workers, prefill before decode, and then the gateway."""
+    names = [(Part.PREFILL, i) for i in range(settings.prefill)]
+    names += [(Part.DECODE, i) for i in range(settings.decode)]
+    places = zip(names, site.cores.workers, site.gpus, strict=True)
+    workers = [worker(settings, site, *name, cores, gpus) for name, cores, gpus in places]
+    return (*workers, gateway(settings, site))
+
+
+def worker(
+    settings: UpSettings, site: Site, part: Part, index: int, cores: tuple[int, ...], gpus: GpuShare
+) -> ProcessSpec:
+    name = f"{part}-{index}"
+    engine = [*engine_words(settings, part), *memory_words(gpus)]
+    command = (
+        *python(f"{part}_worker"),
+        *common_flags(settings, site),
+        *("--worker-id", name, "--host", WORKER_HOST, "--port", "0"),
+        *("--kv-cache-gib", str(settings.kv_cache_gib)),
+        *engine_flag(engine),
+    )
+    environment = worker_environment(site.environment, cores, settings.kv_cache_gib, gpus.gpus)
+    return ProcessSpec(name, part, command, environment, cores)
+
+
+def gateway(settings: UpSettings, site: Site) -> ProcessSpec:
+    command = (
+        *python("gateway"),
+        *common_flags(settings, site),
+        *("--served-model-name", site.served_model_name),
+        *("--host", settings.host, "--port", str(site.port)),
+        *("--expect-prefill", str(settings.prefill), "--expect-decode", str(settings.decode)),
+        *engine_flag(shlex.split(settings.engine_args)),
+    )
+    environment = gateway_environment(site.environment)
+    return ProcessSpec("gateway", Part.GATEWAY, command, environment, site.cores.rest)
+
+
+def valkey(server: ValkeyServer, cores: tuple[int, ...], base: Mapping[str, str]) -> ProcessSpec:
+    """Raises fleet.errors.ValkeyMissing."""
+    return ProcessSpec("valkey", Part.VALKEY, server.command(), process_environment(base), cores)
+
+
+def python(module: str) -> tuple[str, ...]:
+    return sys.executable, "-m", module
+
+
+def common_flags(settings: UpSettings, site: Site) -> tuple[str, ...]:
+    flags = ["--model", str(site.model), "--redis", site.redis, "--fleet", settings.fleet]
+    flags += ["--dtype", settings.dtype]
+    if settings.max_model_len:
+        flags += ["--max-model-len", str(settings.max_model_len)]
+    return tuple(flags)
+
+
+def engine_words(settings: UpSettings, part: Part) -> list[str]:
+    own = settings.prefill_args if part is Part.PREFILL else settings.decode_args
+    return [*shlex.split(settings.engine_args), *shlex.split(own)]
+
+
+def memory_words(gpus: GpuShare) -> Sequence[str]:
+    """vLLM takes a whole GPU unless it is told that there is a neighbour."""
+    if gpus.memory_share == MEMORY_SHARE:
+        return ()
+    return "--gpu-memory-utilization", str(gpus.memory_share)
+
+
+def engine_flag(words: Sequence[str]) -> tuple[str, ...]:
+    # One word with "=", because a value that starts with a dash would be taken for a flag.
+    return (f"--engine-args={shlex.join(words)}",) if words else ()

@@ -1,0 +1,74 @@
+"""Whether the model fits into memory, before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from baton.errors import NotEnoughMemory
+from baton.model_folder import WEIGHTS
+
+GIB = 1024**3
+MEMINFO = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")
+# Python, torch and vLLM, before any weight. Measured on the CPU build.
+PROCESS_BYTES = GIB // 2
+
+NUMBER_BYTES = {"float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryNeed:
+    """What the workers take together."""
+
+    num_workers: int
+    weight_bytes: int  # of one worker
+    kv_cache_bytes: int  # of one worker
+
+    @property
+    def total_bytes(self) -> int:
+        return self.num_workers * (self.weight_bytes + self.kv_cache_bytes + PROCESS_BYTES)
+
+    def check(self, available_bytes: int) -> None:
+        """Raises NotEnoughMemory."""
+        if self.total_bytes > available_bytes:
+            raise NotEnoughMemory(
+                f"not enough memory: {self.num_workers} workers with {gib(self.weight_bytes)} of "
+                f"weights and {gib(self.kv_cache_bytes)} of KV cache each need "
+                f"{gib(self.total_bytes)}, and {gib(available_bytes)} are free; use fewer workers, "
+                "a smaller --kv-cache-gib or a smaller model"
+            )
+
+
+def weight_bytes(model: Path, dtype: str) -> int:
+    """The weights of a model folder in memory, once they have the wanted number format."""
+    for pattern in WEIGHTS:
+        if stored := sum(path.stat().st_size for path in model.glob(pattern)):
+            return int(stored * widening(model, dtype))
+    return 0
+
+
+def widening(model: Path, dtype: str) -> float:
+    """How much larger the weights are in memory than on disk; 1 if that cannot be told."""
+    try:
+        config = json.loads((model / "config.json").read_text())
+        stored = config.get("dtype") or config.get("torch_dtype")
+        return NUMBER_BYTES[dtype] / NUMBER_BYTES[stored]
+    except (OSError, ValueError, KeyError, TypeError):
+        return 1.0
+
+
+def available_bytes(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int:
+    """What the machine has free, or what this container may still take, if that is less."""
+    fields = (line.split() for line in meminfo.read_text().splitlines())
+    free = next(int(field[1]) * 1024 for field in fields if field[0] == "MemAvailable:")
+    try:
+        limit = int((cgroup / "memory.max").read_text())
+        return min(free, limit - int((cgroup / "memory.current").read_text()))
+    except (OSError, ValueError):
+        return free
+
+
+def gib(num_bytes: int) -> str:
+    return f"{num_bytes / GIB:.1f} GiB"

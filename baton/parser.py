@@ -1,0 +1,102 @@
+"""What can be said to the `baton` command."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from baton.flags import Parser, add_flags
+from baton.model import DEFAULT_MODEL
+from baton.settings import StateSettings, UpSettings
+
+ABOUT = """\
+Serve a model with vLLM, prefill and decode in separate workers, behind one
+OpenAI-compatible endpoint.
+
+  baton up                              serve the default model on port 8000
+  baton up --model ./my-model --detach
+  baton status                          who runs, and how busy
+  baton down                            stop what --detach left running
+"""
+
+ABOUT_UP = """\
+Start a gateway, prefill workers, decode workers and, unless --redis names a
+server, an embedded Valkey. Show the address. Serve until Ctrl-C.
+
+Every flag can also be a BATON_<NAME> variable or a line of the --config file;
+flags win over variables, and variables over the file.
+
+  baton up
+  baton up --prefill 2 --decode 4 --port 9000
+  baton up --model HuggingFaceTB/SmolLM2-360M-Instruct --max-model-len 4096
+  baton up --engine-args="--block-size 64" --decode-args="--max-num-seqs 64"
+  baton up --config baton.yaml --detach
+"""
+
+ABOUT_LOGS = """\
+Show what the processes of a fleet wrote.
+
+  baton logs                            the end of every log
+  baton logs -n 100 prefill-0 gateway
+  baton logs -f                         and what comes
+"""
+
+ABOUT_FETCH = """\
+Fetch a model before it is needed, and show its folder.
+
+  baton model fetch                     the default model
+  baton model fetch org/name            from the Hugging Face hub
+"""
+
+
+def make_parser() -> Parser:
+    """Its results hold `command`, a key of `baton.cli.COMMANDS`, and only the flags given."""
+    parser = Parser(prog="baton", description=ABOUT)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add_up(
+        commands.add_parser(
+            "up", help="start a fleet and serve", description=ABOUT_UP, usage="baton up [FLAG...]"
+        )
+    )
+    for name, about in {
+        "down": "stop a fleet and wait until it is gone",
+        "status": "show the processes and their load",
+    }.items():
+        command = commands.add_parser(name, help=about, description=f"{about.capitalize()}.")
+        command.set_defaults(command=name)
+        add_flags(command, StateSettings)
+    add_logs(commands.add_parser("logs", help="show their logs", description=ABOUT_LOGS))
+    model = commands.add_parser("model", help="fetch a model", description=ABOUT_FETCH)
+    verbs = model.add_subparsers(metavar="VERB", required=True)
+    add_fetch(verbs.add_parser("fetch", help="fetch a model", description=ABOUT_FETCH))
+    return parser
+
+
+def add_up(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command="up")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help="YAML lines of settings, `prefill: 2`; deploy/baton.sample.yaml shows all",
+    )
+    add_flags(parser, UpSettings)
+
+
+def add_logs(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command="logs")
+    parser.add_argument("names", nargs="*", metavar="PROCESS", help="such as prefill-0")
+    parser.add_argument("-n", "--lines", type=int, default=20, help="of each log (default: 20)")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on as they grow")
+    add_flags(parser, StateSettings)
+
+
+def add_fetch(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command="model fetch")
+    parser.add_argument(
+        "name",
+        nargs="?",
+        default=DEFAULT_MODEL,
+        help=f"folder or hub id (default: {DEFAULT_MODEL})",
+    )
