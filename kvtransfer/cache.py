@@ -10,13 +10,13 @@ from kvtransfer.staging import Slot
 
 
 class PagedCache(Protocol):
-    """Copies tokens between blocks and a staging buffer; the format is Segment's payload."""
+    """Copies blocks of a layer into a staging buffer and back; the format is Segment's payload."""
 
     @property
     def layout(self) -> KvLayout: ...
 
-    def pack(self, layer: int, block_ids: Sequence[int], num_tokens: int, out: Slot) -> None:
-        """The first `num_tokens` of `block_ids`, into `out` of exactly their size."""
+    def pack(self, layer: int, block_ids: Sequence[int], out: Slot) -> None:
+        """The blocks, in this order, into `out` of exactly their size."""
 
-    def unpack(self, layer: int, block_ids: Sequence[int], num_tokens: int, data: Slot) -> None:
-        """`data` into the first `num_tokens` of `block_ids`."""
+    def unpack(self, layer: int, block_ids: Sequence[int], data: Slot) -> None:
+        """The reverse. When it returns, the engine may read the blocks."""

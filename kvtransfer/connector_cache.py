@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from kvtransfer.errors import LayoutUnsupported
@@ -61,55 +60,33 @@ class TorchPagedCache:
             event.record()
             self._events[layer] = event
 
-    def pack(self, layer: int, block_ids: Sequence[int], num_tokens: int, out: Slot) -> None:
+    def pack(self, layer: int, block_ids: Sequence[int], out: Slot) -> None:
+        cache = self._layers[layer]
         if self._stream is None:
-            self._pack(layer, block_ids, num_tokens, out)
+            torch.index_select(cache, 0, _indices(block_ids, cache), out=_blocks(out, cache))
             return
         if event := self._events.get(layer):
             self._stream.wait_event(event)
         with torch.cuda.stream(self._stream):
-            self._pack(layer, block_ids, num_tokens, out)
+            blocks = cache.index_select(0, _indices(block_ids, cache))
+            _blocks(out, cache).copy_(blocks, non_blocking=True)
         self._stream.synchronize()
 
-    def unpack(self, layer: int, block_ids: Sequence[int], num_tokens: int, data: Slot) -> None:
+    def unpack(self, layer: int, block_ids: Sequence[int], data: Slot) -> None:
+        cache = self._layers[layer]
         if self._stream is None:
-            self._unpack(layer, block_ids, num_tokens, data)
+            cache.index_copy_(0, _indices(block_ids, cache), _blocks(data, cache))
             return
         with torch.cuda.stream(self._stream):
-            self._unpack(layer, block_ids, num_tokens, data)
+            blocks = _blocks(data, cache).to(cache.device, non_blocking=True)
+            cache.index_copy_(0, _indices(block_ids, cache), blocks)
         self._stream.synchronize()
 
-    def _pack(self, layer: int, block_ids: Sequence[int], num_tokens: int, out: Slot) -> None:
-        cache = self._layers[layer]
-        whole, whole_wire, rest, rest_wire = self._split(cache, block_ids, num_tokens, out)
-        if whole.numel():
-            if cache.is_cuda:
-                whole_wire.copy_(cache.index_select(0, whole), non_blocking=True)
-            else:
-                torch.index_select(cache, 0, whole, out=whole_wire)
-        if rest:
-            rest_wire.copy_(cache[block_ids[-1], :, :rest], non_blocking=True)
 
-    def _unpack(self, layer: int, block_ids: Sequence[int], num_tokens: int, data: Slot) -> None:
-        cache = self._layers[layer]
-        whole, whole_wire, rest, rest_wire = self._split(cache, block_ids, num_tokens, data)
-        if whole.numel():
-            cache.index_copy_(0, whole, whole_wire.to(cache.device, non_blocking=True))
-        if rest:
-            cache[block_ids[-1], :, :rest].copy_(rest_wire, non_blocking=True)
+def _indices(block_ids: Sequence[int], cache: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(block_ids, dtype=torch.long, device=cache.device)
 
-    def _split(
-        self, cache: torch.Tensor, block_ids: Sequence[int], num_tokens: int, wire: Slot
-    ) -> tuple[torch.Tensor, torch.Tensor, int, torch.Tensor]:
-        """Whole blocks and their part of the wire; the number of tokens left and theirs."""
-        num_whole, rest = divmod(num_tokens, self.layout.block_size)
-        _, heads, size, content = cache.shape
-        values = torch.from_numpy(wire.view(np.uint8)).view(cache.dtype)
-        border = num_whole * heads * size * content
-        whole = torch.tensor(block_ids[:num_whole], dtype=torch.long, device=cache.device)
-        return (
-            whole,
-            values[:border].view(num_whole, heads, size, content),
-            rest,
-            values[border:].view(heads, rest, content),
-        )
+
+def _blocks(wire: Slot, cache: torch.Tensor) -> torch.Tensor:
+    """The staging bytes as blocks of the cache's shape and type."""
+    return torch.from_numpy(wire).view(cache.dtype).view(-1, *cache.shape[1:])

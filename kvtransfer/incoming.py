@@ -82,8 +82,7 @@ class Incoming:
             )
         if segment.num_tokens % size and segment.end_token != order.end_token:
             raise MalformedMessage("a block came in part")
-        if segment.payload_bytes != segment.num_tokens * self.layout.layer_token_bytes:
+        if segment.payload_bytes != self.layout.layer_bytes(segment.num_tokens):
             raise MalformedMessage(f"{segment.payload_bytes} bytes for {segment.num_tokens} tokens")
         first = (segment.first_token - order.first_token) // size
-        num_blocks = -(-segment.num_tokens // size)
-        return ((1 << num_blocks) - 1) << first
+        return ((1 << self.layout.num_blocks(segment.num_tokens)) - 1) << first

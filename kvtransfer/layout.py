@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True)
 class KvLayout:
-    """One rank's KV cache: per layer a logical [block, head, token, content] array.
+    """One rank's KV cache: per layer an array of blocks.
 
-    `content_bytes` is what one token takes in one head of one layer (K and V together).
+    `content_bytes` is what one token takes in one head of one layer (K and V together). What
+    lies where inside a block is the attention backend's business (vLLM's CPU backend, for
+    one, keeps all K of a block before all V), so blocks are moved whole.
     """
 
     block_size: int
@@ -23,14 +25,14 @@ class KvLayout:
     pipeline_parallel_size: int = 1
 
     @property
-    def layer_token_bytes(self) -> int:
-        """Bytes of one token in one layer."""
-        return self.num_heads * self.content_bytes
+    def block_bytes(self) -> int:
+        """Bytes of one block in one layer."""
+        return self.block_size * self.num_heads * self.content_bytes
 
     @property
     def bytes_per_token(self) -> int:
         """Bytes of one token in all layers."""
-        return self.num_layers * self.layer_token_bytes
+        return self.num_layers * self.num_heads * self.content_bytes
 
     @property
     def fingerprint(self) -> str:
@@ -46,6 +48,14 @@ class KvLayout:
             f"blocks of {self.block_size} tokens, {self.bytes_per_token} bytes a token, "
             f"TP {self.tensor_parallel_size} PP {self.pipeline_parallel_size}"
         )
+
+    def num_blocks(self, num_tokens: int) -> int:
+        """Blocks that `num_tokens` tokens take."""
+        return -(-num_tokens // self.block_size)
+
+    def layer_bytes(self, num_tokens: int) -> int:
+        """Bytes that move for `num_tokens` tokens in one layer: their blocks, whole."""
+        return self.num_blocks(num_tokens) * self.block_bytes
 
     def whole_blocks(self, num_tokens: int) -> int:
         """The largest multiple of the block size that is not above `num_tokens`."""

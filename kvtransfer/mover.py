@@ -69,10 +69,9 @@ class Mover:
     ) -> None:
         self._config = config = config or MoverConfig()
         layout = cache.layout
-        block_bytes = layout.layer_token_bytes * layout.block_size
-        slot_bytes = max(config.slot_bytes, HEADER_BYTES + block_bytes)
+        slot_bytes = max(config.slot_bytes, HEADER_BYTES + layout.block_bytes)
         num_slots = max(1, config.staging_bytes // 2 // slot_bytes)
-        max_tokens = layout.whole_blocks((slot_bytes - HEADER_BYTES) // layout.layer_token_bytes)
+        max_tokens = (slot_bytes - HEADER_BYTES) // layout.block_bytes * layout.block_size
         self.transport = transport
         self.sends = SendLedger(layout, max_tokens, config.lease_seconds)
         self.loads = LoadLedger(layout)

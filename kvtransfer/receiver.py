@@ -83,5 +83,5 @@ class Receiver:
             blocks = self._ledger.blocks_of(segment)
             if blocks is None:
                 return
-            self._cache.unpack(segment.layer, blocks, segment.num_tokens, message[HEADER_BYTES:])
+            self._cache.unpack(segment.layer, blocks, message[HEADER_BYTES:])
             self._ledger.landed(segment, time.monotonic())

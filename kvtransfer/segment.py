@@ -1,7 +1,7 @@
 """A segment: a run of one prompt's tokens in one layer, on its way between two caches.
 
-On the wire a segment is one message, a fixed header and then the payload. The payload is
-the tokens' blocks in order, each [head, token, content], the last one cut to its tokens.
+On the wire a segment is one message, a fixed header and then the payload: the tokens' blocks
+in order, each as the attention backend lays it out.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class Sender:
         segment = parcel.segment
         segment.write_header(slot)
         payload = slot[HEADER_BYTES : HEADER_BYTES + segment.payload_bytes]
-        self._cache.pack(segment.layer, parcel.block_ids, segment.num_tokens, payload)
+        self._cache.pack(segment.layer, parcel.block_ids, payload)
 
     def _done(self, segment: Segment | None, is_ok: bool) -> None:
         if segment is not None:

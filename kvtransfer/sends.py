@@ -196,9 +196,9 @@ class SendLedger:
 
     def _parcel(self, send: Outgoing, layer: int, first: int, num_tokens: int) -> Parcel:
         assert send.demand is not None
-        size = self.layout.block_size
-        blocks = send.block_ids[first // size : -(-(first + num_tokens) // size)]
-        payload = num_tokens * self.layout.layer_token_bytes
+        start = first // self.layout.block_size
+        blocks = send.block_ids[start : start + self.layout.num_blocks(num_tokens)]
+        payload = self.layout.layer_bytes(num_tokens)
         send.num_in_flight += 1
         segment = Segment(send.ticket, layer, first, num_tokens, payload)
         return Parcel(segment, blocks, send.demand.reply_address)
