@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -36,8 +37,9 @@ class Stage:
         )
 
     def carry_out(self, number: int, count: int, log: Path, stamps: Path) -> None:
-        """Raises SetupError; the stamp is written only after success."""
-        label = f"[{number}/{count}] {self.name:<12} {self.title:<52} "
+        """Raises SetupError. Only success leaves a stamp, so that a broken stage runs again."""
+        (stamps / self.name).unlink(missing_ok=True)
+        label = f"[{number}/{count}] {self.name:<9} {self.title:<55} "
         with log.open("a") as output:
             tools = Tools(label, log, output, time.monotonic())
             tools.show("")
@@ -79,18 +81,24 @@ class Tools:
                 try:
                     return process.wait(timeout=0.5) == 0
                 except subprocess.TimeoutExpired:
-                    self.show(f"{self.seconds:.0f} s  {last_line(self.log)[:48]}")
+                    self.show(f"{self.seconds:.0f} s  {doing(last_line(self.log))}")
 
     def show(self, state: str, end: str = "") -> None:
         """A terminal's line is drawn over and over; elsewhere only the last state is printed."""
         if sys.stdout.isatty():
-            print(f"\r{self.label}{state}\x1b[K", end=end, flush=True)
+            line = f"{self.label}{state}"[: shutil.get_terminal_size().columns - 1]
+            print(f"\r{line}\x1b[K", end=end, flush=True)
         elif end:
             print(f"{self.label}{state}", end=end, flush=True)
 
 
 def digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def doing(line: str) -> str:
+    """What a tool says that it does just now, if this is what the line is about."""
+    return line if line.startswith(("Building", "Downloading", "Installing", "Preparing")) else ""
 
 
 def last_line(log: Path) -> str:
