@@ -1,0 +1,33 @@
+"""What the fleet client needs to know of vLLM's outputs, without importing vLLM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+GOOD_ENDS = frozenset({"stop", "length", "repetition"})
+
+
+class Output(Protocol):
+    """What one engine step brought for one leg.
+
+    `finish_reason` None: more follows. Its str() is one of GOOD_ENDS, "abort" or "error".
+    """
+
+    request_id: str
+    finish_reason: object
+
+
+class StepOutputs(Protocol):
+    """What one engine step brought."""
+
+    outputs: list[Output]
+
+
+# Raises ValueError for frames that are not outputs.
+DecodeOutputs = Callable[[Sequence[bytes]], StepOutputs]
+
+
+def ended_well(output: Output) -> bool:
+    """Whether a finished leg has done what was asked of it."""
+    return str(output.finish_reason) in GOOD_ENDS

@@ -1,0 +1,200 @@
+"""Runs requests on the fleet: carries decisions out and brings the outputs together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import NoReturn, Protocol
+
+from gateway.actions import Abort, Action, Fail, Leg, Revoke, Submit
+from gateway.codec import DecodeOutputs, Output, StepOutputs, ended_well
+from gateway.errors import RequestError, ShuttingDown, WorkerFailed
+from gateway.request import Request
+from gateway.request_book import RequestBook
+from gateway.request_life import Outcome, RequestLife, Stage
+from gateway.session import WorkerSession
+from proto import worker_pb2
+
+MAX_STEPS_QUEUED = 256
+SWEEP_SECONDS = 0.25
+ROLES = {Leg.PREFILL: worker_pb2.ROLE_PREFILL, Leg.DECODE: worker_pb2.ROLE_DECODE}
+
+logger = logging.getLogger(__name__)
+
+
+class Sessions(Protocol):
+    def session(self, worker: str) -> WorkerSession | None:
+        """The open session with "worker_id/incarnation", if there is one."""
+
+
+class FleetClient:
+    """Takes requests in, gives the decode legs' outputs out, in order, over one queue.
+
+    `on_failure` is told once of each request that ends by an error; no output follows.
+    """
+
+    def __init__(
+        self,
+        book: RequestBook,
+        sessions: Sessions,
+        decode: DecodeOutputs,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.on_failure: Callable[[str, RequestError], None] = lambda request_id, error: None
+        self._book = book
+        self._sessions = sessions
+        self._decode = decode
+        self._clock = clock
+        self._steps: asyncio.Queue[StepOutputs] = asyncio.Queue(MAX_STEPS_QUEUED)
+        self._actions: deque[Action] = deque()
+        self._is_acting = False
+        self._idle = asyncio.Event()
+
+    def submit(self, request: Request) -> None:
+        """Its outputs come out of `next_step`, or its failure by `on_failure`."""
+        self._do(self._book.add(request, self._clock()))
+
+    def abort(self, request_ids: Iterable[str], outcome: Outcome = Outcome.ABORTED) -> None:
+        """Frees them on every worker. Unknown ids have ended already."""
+        self._do(self._book.abort(request_ids, self._clock(), outcome))
+
+    def fail_all(self, error: RequestError) -> None:
+        self._do(self._book.fail_all(error, self._clock()))
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Lets what is open end by itself for that long, and then fails the rest."""
+        self._note_idle()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                await self._idle.wait()
+        self.fail_all(ShuttingDown())
+
+    async def next_step(self) -> StepOutputs:
+        return await self._steps.get()
+
+    async def run(self) -> NoReturn:
+        """Watches over the deadlines."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            self._do(self._book.overdue(self._clock()))
+
+    async def step(self, worker: str, frames: Sequence[bytes]) -> None:
+        """The outputs of one engine step of `worker`. Raises ValueError."""
+        step = self._decode(frames)
+        if self._observe(worker, step):
+            await self._steps.put(step)
+
+    def leg_failed(self, worker: str, failure: worker_pb2.Failure) -> None:
+        reason = failure.message or failure.code
+        self._do(self._book.leg_failed(worker, failure.request_id, reason, self._clock()))
+
+    def worker_lost(self, worker: str) -> None:
+        self._do(self._book.worker_lost(worker, self._clock()))
+
+    def _observe(self, worker: str, step: StepOutputs) -> bool:
+        """Moves the lives on; leaves in `step` what the front half shall see, if anything."""
+        now = self._clock()
+        deadline = now + self._book.timeouts.between_tokens
+        lives, rest = self._book.lives, []
+        for output in step.outputs:
+            life = lives.get(output.request_id)
+            if (
+                life is not None
+                and life.stage is Stage.STREAMING
+                and output.finish_reason is None
+                and life.decode_worker == worker
+            ):
+                life.deadline = deadline
+                rest.append(output)
+            elif self._turn(worker, life, output, now):
+                rest.append(output)
+        step.outputs = rest
+        return bool(rest)
+
+    def _turn(self, worker: str, life: RequestLife | None, output: Output, now: float) -> bool:
+        """A first or last output. True if the front half shall see it."""
+        if life is None:
+            self._prefill_output(worker, output, now)
+            return False
+        if life.decode_worker != worker:
+            return False
+        if output.finish_reason is not None and not ended_well(output):
+            reason = f"the engine ended it by {output.finish_reason}"
+            self._do(self._book.failed(life, WorkerFailed(worker, reason), now))
+            return False
+        if life.stage is not Stage.STREAMING:
+            self._do(self._book.first_token(life, now))
+        if output.finish_reason is not None:
+            self._do(self._book.finished(life, now))
+        return True
+
+    def _prefill_output(self, worker: str, output: Output, now: float) -> None:
+        if output.finish_reason is None:
+            return
+        if ended_well(output):
+            self._do(self._book.prefill_ended(output.request_id, now))
+        else:
+            reason = f"prefill ended by {output.finish_reason}"
+            self._do(self._book.leg_failed(worker, output.request_id, reason, now))
+
+    def _do(self, actions: list[Action]) -> None:
+        """Carries them out in the order in which they were decided, whoever decides amid it."""
+        self._actions.extend(actions)
+        if self._is_acting:
+            return
+        self._is_acting = True
+        try:
+            while self._actions:
+                self._act(self._actions.popleft())
+        finally:
+            self._is_acting = False
+        self._note_idle()
+
+    def _note_idle(self) -> None:
+        if self._book.lives:
+            self._idle.clear()
+        else:
+            self._idle.set()
+
+    def _act(self, action: Action) -> None:
+        if isinstance(action, Fail):
+            self._fail(action)
+        elif session := self._sessions.session(action.worker):
+            session.send(message_of(action))
+        elif isinstance(action, Submit):
+            reason = "it is not connected"
+            now = self._clock()
+            self._do(self._book.leg_failed(action.worker, action.leg_id, reason, now))
+
+    def _fail(self, action: Fail) -> None:
+        if action.request.exchange is not None:
+            action.request.exchange.fail(action.error)
+        logger.info("request %s failed: %s", action.request.request_id, action.error)
+        self.on_failure(action.request.request_id, action.error)
+
+    def __repr__(self) -> str:
+        return f"<FleetClient {self._book!r}, {self._steps.qsize()} steps queued>"
+
+
+def message_of(action: Submit | Abort | Revoke) -> worker_pb2.ToWorker:
+    """The action as it crosses the border."""
+    match action:
+        case Submit():
+            return worker_pb2.ToWorker(
+                submit=worker_pb2.Submit(
+                    request_id=action.leg_id,
+                    leg=ROLES[action.leg],
+                    request=action.request.frames,
+                    ticket=action.ticket.to_proto() if action.ticket else None,
+                )
+            )
+        case Abort():
+            return worker_pb2.ToWorker(abort=worker_pb2.Abort(request_ids=[action.leg_id]))
+        case Revoke():
+            return worker_pb2.ToWorker(
+                revoke=worker_pb2.Revoke(ticket_id=action.ticket_id, reason=action.reason)
+            )

@@ -1,0 +1,165 @@
+"""What the gateway counts, and what of vLLM's own metrics makes sense without an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway.request_life import Handoff, Outcome, RequestLife
+from gateway.worker_link import WorkerLink
+from proto import worker_pb2
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
+SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
+REFUSED = "refused"
+
+# The front half's own view. Left out: what it would say of one engine's queue and cache.
+KEPT_OF_VLLM = frozenset(
+    f"vllm:{name}"
+    for name in (
+        "prompt_tokens",
+        "generation_tokens",
+        "request_success",
+        "request_prompt_tokens",
+        "request_generation_tokens",
+        "request_params_n",
+        "request_params_max_tokens",
+        "time_to_first_token_seconds",
+        "inter_token_latency_seconds",
+        "request_time_per_output_token_seconds",
+        "e2e_request_latency_seconds",
+        "request_queue_time_seconds",
+        "request_prefill_time_seconds",
+        "request_decode_time_seconds",
+        "request_inference_time_seconds",
+    )
+)
+
+
+class GatewayMetrics:
+    """Counted once per request or answer, never per token."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "baton_requests",
+            "Sequences asked for, by how they ended",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._stages = Histogram(
+            "baton_stage_seconds",
+            "From the arrival until the prefill leg, the first token and all was done",
+            ["stage"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._handoffs = Counter(
+            "baton_handoffs",
+            "How prompts' KV came to be on the decode worker",
+            ["result"],
+            registry=self.registry,
+        )
+        self._answers = Counter(
+            "baton_http_answers",
+            "Answers by route and status; status 0: the client hung up first",
+            ["route", "status"],
+            registry=self.registry,
+        )
+        for outcome in (*Outcome, REFUSED):
+            self._requests.labels(outcome)
+        for result in Handoff:
+            self._handoffs.labels(result)
+
+    def life_ended(self, life: RequestLife) -> None:
+        self._requests.labels(life.outcome).inc()
+        if life.handoff is not None:
+            self._handoffs.labels(life.handoff).inc()
+        for stage, seconds in (
+            ("prefill", life.prefill_seconds),
+            ("first_token", life.first_token_seconds),
+            ("total", life.total_seconds),
+        ):
+            if seconds is not None:
+                self._stages.labels(stage).observe(seconds)
+
+    def refused(self) -> None:
+        """There was nobody to take a request."""
+        self._requests.labels(REFUSED).inc()
+
+    def answered(self, route: str, status: int) -> None:
+        self._answers.labels(route, str(status)).inc()
+
+    def exposition(self) -> bytes:
+        """Ours and what is kept of vLLM's, in Prometheus' text format."""
+        return generate_latest(self.registry) + generate_latest(KeptOfVllm())
+
+
+class KeptOfVllm(Collector):
+    """vLLM registers with the process's registry; most of it speaks of an engine."""
+
+    def collect(self) -> Iterator[Metric]:
+        for family in REGISTRY.collect():
+            if not family.name.startswith("vllm:") or family.name in KEPT_OF_VLLM:
+                yield family
+
+
+Read = Callable[[worker_pb2.LoadReport], float]
+
+GAUGES: tuple[tuple[str, str, Read], ...] = (
+    ("running", "Sequences that the worker runs", lambda r: r.num_running),
+    ("waiting", "Sequences that wait in it", lambda r: r.num_waiting),
+    ("kv_blocks", "KV blocks that it has", lambda r: r.num_kv_blocks),
+    ("kv_blocks_used", "KV blocks in use", lambda r: r.num_kv_blocks_used),
+    ("open_sends", "Tickets that it holds KV for", lambda r: r.transfers.open_sends),
+    ("open_loads", "Tickets that it waits for", lambda r: r.transfers.open_loads),
+)
+COUNTERS: tuple[tuple[str, str, Read], ...] = (
+    ("kv_sent_bytes", "KV sent", lambda r: r.transfers.sent_bytes),
+    ("kv_received_bytes", "KV received", lambda r: r.transfers.received_bytes),
+    ("sends_completed", "Tickets whose KV was sent", lambda r: r.transfers.sends_completed),
+    ("sends_failed", "Tickets whose KV was not sent", lambda r: r.transfers.sends_failed),
+    ("loads_completed", "Tickets whose KV came", lambda r: r.transfers.loads_completed),
+    ("loads_failed", "Tickets that were recomputed", lambda r: r.transfers.loads_failed),
+    ("load_seconds", "From asking for KV to having it", lambda r: r.transfers.load_seconds),
+    ("exposed_seconds", "From KV computed to sent", lambda r: r.transfers.exposed_seconds),
+)
+
+
+class WorkerMetrics(Collector):
+    """What the workers last reported, by worker_id."""
+
+    def __init__(self, links: Callable[[], Iterable[WorkerLink]]) -> None:
+        self._links = links
+
+    def collect(self) -> Iterator[Metric]:
+        reports = self._reports()
+        for name, text, read in GAUGES:
+            gauge = GaugeMetricFamily(f"baton_worker_{name}", text, labels=["worker"])
+            for worker, report in reports.items():
+                gauge.add_metric([worker], read(report))
+            yield gauge
+        for name, text, read in COUNTERS:
+            counter = CounterMetricFamily(f"baton_worker_{name}", text, labels=["worker"])
+            for worker, report in reports.items():
+                counter.add_metric([worker], read(report))
+            yield counter
+
+    def _reports(self) -> dict[str, worker_pb2.LoadReport]:
+        # Of two incarnations of a worker_id, the usable one.
+        links = sorted(self._links(), key=lambda link: (link.is_usable, link.member.started_at))
+        return {
+            link.member.worker_id: link.session.report
+            for link in links
+            if link.session is not None and link.session.report is not None
+        }

@@ -1,0 +1,102 @@
+"""The gateway's own pages: health, metrics, the fleet's workers, one model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from gateway.door import MakePage, Page
+from gateway.error_shape import ErrorObject
+from gateway.metrics import CONTENT_TYPE, GatewayMetrics
+from gateway.roster import Roster
+from gateway.routes import MODEL
+from gateway.worker_link import WorkerLink
+from proto import worker_pb2
+
+FRESH_SECONDS = 1.0
+
+Query = Mapping[str, list[str]]
+ModelCards = Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]
+
+
+class Pages:
+    """Each page takes the rest of its path and the query."""
+
+    def __init__(self, roster: Roster, metrics: GatewayMetrics, model_cards: ModelCards) -> None:
+        self._roster = roster
+        self._metrics = metrics
+        self._model_cards = model_cards
+
+    def by_path(self) -> dict[str, MakePage]:
+        return {
+            "/health": self.health,
+            "/metrics": self.metrics,
+            "/fleet/workers": self.workers,
+            MODEL: self.model,
+        }
+
+    async def health(self, rest: str, query: Query) -> Page:
+        """200 if a request could be answered now, if need be without prefill workers."""
+        decode = self._roster.num_usable(worker_pb2.ROLE_DECODE)
+        prefill = self._roster.num_usable(worker_pb2.ROLE_PREFILL)
+        content = {
+            "status": "ok" if decode else "unavailable",
+            "detail": f"{decode} decode and {prefill} prefill workers are usable",
+            "num_decode_workers": decode,
+            "num_prefill_workers": prefill,
+        }
+        return Page.of(content, 200 if decode else 503)
+
+    async def metrics(self, rest: str, query: Query) -> Page:
+        return Page(self._metrics.exposition(), content_type=CONTENT_TYPE)
+
+    async def workers(self, rest: str, query: Query) -> Page:
+        """With `fresh=1`, each is asked for its load first, for at most FRESH_SECONDS."""
+        links = sorted(self._roster.links.values(), key=lambda link: link.key)
+        if query.get("fresh", ["0"])[-1] not in ("0", "false", ""):
+            await asyncio.gather(*map(refresh, links))
+        return Page.of({"workers": [row_of(link) for link in links]})
+
+    async def model(self, rest: str, query: Query) -> Page | ErrorObject:
+        for card in await self._model_cards():
+            if card["id"] == rest:
+                return Page.of(card)
+        message = f"The model `{rest}` does not exist."
+        return ErrorObject(404, message, "NotFoundError", "model_not_found", "model")
+
+
+async def refresh(link: WorkerLink) -> None:
+    if link.session is None:
+        return
+    try:
+        await link.session.ping(FRESH_SECONDS)
+    except TimeoutError:
+        return
+
+
+def row_of(link: WorkerLink) -> dict[str, Any]:
+    """One worker, as `/fleet/workers` shows it."""
+    report = link.session.report if link.session else None
+    return {
+        "worker_id": link.member.worker_id,
+        "incarnation": link.member.incarnation,
+        "role": "+".join(link.member.roles),
+        "address": link.member.address,
+        "state": link.state.value,
+        "reason": link.reason,
+        "load": load_of(report or worker_pb2.LoadReport()),
+    }
+
+
+def load_of(report: worker_pb2.LoadReport) -> dict[str, Any]:
+    return {
+        "num_running": report.num_running,
+        "num_waiting": report.num_waiting,
+        "num_kv_blocks": report.num_kv_blocks,
+        "num_kv_blocks_used": report.num_kv_blocks_used,
+        "transfers": {
+            field.name: getattr(report.transfers, field.name)
+            for field in worker_pb2.Transfers.DESCRIPTOR.fields
+        },
+    }

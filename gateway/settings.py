@@ -1,0 +1,137 @@
+"""Every setting of the gateway, its default and its meaning."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, SettingsError
+
+from fleet.errors import BadFleetUrl
+from fleet.member import NAME
+from fleet.url import check_url
+from gateway.errors import StartError
+from gateway.timeouts import Timeouts
+
+
+def check_words(words: str) -> str:
+    """Raises ValueError if a shell could not split it into arguments."""
+    shlex.split(words)
+    return words
+
+
+def check_redis(url: str) -> str:
+    try:
+        return check_url(url)
+    except BadFleetUrl as error:
+        raise ValueError(str(error)) from error
+
+
+def check_fleet(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError("use 1 to 128 letters, digits, dots, dashes and underscores")
+    return name
+
+
+HELP = """\
+The OpenAI and Anthropic surface of a fleet of prefill and decode workers.
+
+It waits for the workers that it is told to expect, checks that they fit together, and
+then serves /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages, /v1/models,
+/tokenize, /detokenize, /health, /metrics and /fleet/workers.
+
+  python -m gateway --model ./SmolLM2-135M-Instruct --served-model-name smol \\
+      --redis redis://127.0.0.1:6379 --expect-prefill 1 --expect-decode 2 --port 8000
+
+Each flag can also be given by the environment: --first-token-seconds as
+BATON_FIRST_TOKEN_SECONDS. A flag goes before the environment.
+"""
+
+
+class Settings(BaseSettings):
+    __doc__ = HELP
+
+    model_config = SettingsConfigDict(
+        env_prefix="BATON_",
+        cli_prog_name="python -m gateway",
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+        cli_exit_on_error=False,
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+    )
+
+    model: str = Field(
+        min_length=1, description="folder or hub id; only its config and tokenizer are read"
+    )
+    served_model_name: str = Field(
+        "", description="the model's name for clients, or several by commas; empty: the folder's"
+    )
+    redis: Annotated[str, AfterValidator(check_redis)] = Field(
+        "redis://127.0.0.1:6379/0", description="fleet state: redis://, rediss:// or unix://"
+    )
+    fleet: Annotated[str, AfterValidator(check_fleet)] = Field(
+        "baton", description="the fleet's name"
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    expect_prefill: int = Field(1, ge=0, description="prefill workers to wait for")
+    expect_decode: int = Field(1, ge=1, description="decode workers to wait for")
+    expect_seconds: float = Field(300, gt=0, description="give up waiting for them after so long")
+    max_model_len: int | None = Field(
+        None, ge=1, description="most tokens of prompt and answer; null: what every worker takes"
+    )
+    dtype: str = Field("auto", description="number format of the weights, as vLLM names it")
+    engine_args: Annotated[str, AfterValidator(check_words)] = Field(
+        "", description='more flags of vLLM, e.g. "--reasoning-parser qwen3"'
+    )
+    max_body_mib: int = Field(8, ge=1, le=1024, description="largest request body, in MiB")
+    connect_seconds: float = Field(5, gt=0, description="time for a worker to answer a connection")
+    prefill_seconds: float = Field(
+        120, gt=0, description="time for a prefill; later, the decode worker does it"
+    )
+    first_token_seconds: float = Field(300, gt=0, description="time for the first token")
+    between_tokens_seconds: float = Field(60, gt=0, description="time from token to token")
+    shutdown_seconds: float = Field(
+        3, ge=0, description="time for open requests to end after SIGTERM"
+    )
+
+    @property
+    def timeouts(self) -> Timeouts:
+        return Timeouts(
+            self.connect_seconds,
+            self.prefill_seconds,
+            self.first_token_seconds,
+            self.between_tokens_seconds,
+        )
+
+    @property
+    def served_model_names(self) -> tuple[str, ...]:
+        names = tuple(name.strip() for name in self.served_model_name.split(",") if name.strip())
+        return names or (Path(self.model).name,)
+
+
+def read_settings(words: list[str]) -> Settings:
+    """From flags, environment and defaults. Raises StartError naming the first bad key."""
+    try:
+        return CliApp.run(Settings, cli_args=joined(words, "--engine-args"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = "--" + "-".join(str(part) for part in first["loc"]).replace("_", "-")
+        raise StartError(f"{flag}: {first['msg'].removeprefix('Value error, ')}") from error
+    except SettingsError as error:
+        raise StartError(str(error).removeprefix("error parsing CLI: ")) from error
+
+
+def joined(words: list[str], flag: str) -> list[str]:
+    """`flag value` as `flag=value`: argparse would take a value like --x for a flag."""
+    result: list[str] = []
+    for word in words:
+        if result and result[-1] == flag:
+            result[-1] = f"{flag}={word}"
+        else:
+            result.append(word)
+    return result
