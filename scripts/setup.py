@@ -87,9 +87,11 @@ def packages_stage(extra: str) -> Stage:
         if overrides.is_file():
             options += ["--overrides", overrides]
         torch = f"torch=={pins(extra)['torch']}"
-        if not tools.succeeds(*install, "--dry-run", "--no-deps", torch, env=env):
+        if extra == "cpu" and not tools.succeeds(
+            *install, "--dry-run", "--no-deps", torch, env=env
+        ):
             # PyPI has no CPU build of torch, but uv knows where PyTorch keeps its own.
-            options += ["--torch-backend", "cpu" if extra == "cpu" else "auto"]
+            tools.run(*install, "--torch-backend", "cpu", "--no-deps", torch, env=env)
         tools.run(*install, *options, "--group", "dev", "--editable", f".[{extra}]", env=env)
 
     title = f"vLLM for {extra.upper()}: {len(pins(extra))} pinned packages"
