@@ -1,17 +1,18 @@
-"""Control messages over a transport: small, both ways, never waiting."""
+"""Control messages over links: small, both ways, never waited for."""
 
 from __future__ import annotations
 
 import logging
-from collections import deque
+import time
 
 import numpy as np
 
 from kvtransfer import messages
 from kvtransfer.errors import MalformedMessage
+from kvtransfer.flight import Flight, Flights
+from kvtransfer.links import Links
 from kvtransfer.messages import MAX_CONTROL_BYTES, Message
-from kvtransfer.peers import Peers
-from kvtransfer.transport import Kind, Operation, Transport
+from kvtransfer.transport import Kind, Link, Transport
 
 logger = logging.getLogger("vllm.baton.control")
 
@@ -21,43 +22,50 @@ MAX_UNDER_WAY = 4096
 class ControlChannel:
     """Sends and takes messages. One that cannot be sent is dropped: the leases cover it."""
 
-    def __init__(self, transport: Transport, peers: Peers) -> None:
+    def __init__(self, transport: Transport, links: Links) -> None:
         self._transport = transport
-        self._peers = peers
-        self._sending: deque[Operation] = deque()
-        self._receiving: deque[tuple[Operation, bytearray]] = deque()
+        self._links = links
+        self._sending = Flights()
+        self._receiving = Flights()
         self.num_dropped = 0
 
     @property
     def num_under_way(self) -> int:
         return len(self._sending) + len(self._receiving)
 
-    def tell(self, address: bytes, message: Message) -> None:
-        peer = self._peers.get(address)
-        if peer is None or len(self._sending) >= MAX_UNDER_WAY:
+    def tell(self, link: Link | None, message: Message) -> None:
+        if link is None or len(self._sending) >= MAX_UNDER_WAY:
             self.num_dropped += 1
             return
         data = np.frombuffer(messages.encode(message), np.uint8)
-        self._sending.append(peer.send(Kind.CONTROL, data))
+        operation = link.send(Kind.CONTROL, data)
+        self._sending.add(Flight(operation, data, len(data), link, time.monotonic()))
 
     def take(self) -> list[Message]:
         """The messages that have come, in order; malformed ones are logged and skipped."""
-        while self._sending and self._sending[0].is_done:
-            self._sending.popleft()
-        while arrival := self._transport.probe(Kind.CONTROL):
-            data = bytearray(min(arrival.num_bytes, MAX_CONTROL_BYTES))
-            operation = arrival.receive(np.frombuffer(data, np.uint8))
-            self._receiving.append((operation, data))
-        taken = []
-        while self._receiving and self._receiving[0][0].is_done:
-            operation, data = self._receiving.popleft()
-            if operation.is_ok:
-                taken.extend(self._decode(data))
+        self._sending.take_done()
+        self._receive(self._transport, None)
+        for link in self._links:
+            self._receive(link, link)
+        taken: list[Message] = []
+        for flight in self._receiving.take_done():
+            if flight.operation.is_ok:
+                taken.extend(self._decode(flight))
         return taken
 
-    def _decode(self, data: bytearray) -> list[Message]:
+    def stalled(self, before: float) -> set[Link]:
+        return {*self._sending.stalled(before), *self._receiving.stalled(before)}
+
+    def _receive(self, inbox: Transport | Link, link: Link | None) -> None:
+        while arrival := inbox.probe(Kind.CONTROL):
+            num_bytes = min(arrival.num_bytes, MAX_CONTROL_BYTES)
+            buffer = np.zeros(num_bytes, np.uint8)
+            operation = arrival.receive(buffer)
+            self._receiving.add(Flight(operation, buffer, num_bytes, link, time.monotonic()))
+
+    def _decode(self, flight: Flight) -> list[Message]:
         try:
-            return [messages.decode(bytes(data))]
+            return [messages.decode(flight.buffer.tobytes())]
         except MalformedMessage as error:
             logger.warning("%s", error)
             return []

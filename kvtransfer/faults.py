@@ -6,12 +6,19 @@ from dataclasses import dataclass
 
 from kvtransfer.segment import HEADER_BYTES
 from kvtransfer.staging import Slot
-from kvtransfer.transport import Arrival, Kind, Operation, Peer, Transport
+from kvtransfer.transport import Arrival, Kind, Link, Operation, Transport
 
 
 @dataclass(frozen=True, slots=True)
-class _CorruptingPeer:
-    inner: Peer
+class _CorruptingLink:
+    inner: Link
+
+    @property
+    def address(self) -> bytes:
+        return self.inner.address
+
+    def probe(self, kind: Kind) -> Arrival | None:
+        return self.inner.probe(kind)
 
     def send(self, kind: Kind, buffer: Slot) -> Operation:
         if kind is Kind.SEGMENT:
@@ -32,8 +39,8 @@ class CorruptingTransport:
     def address(self) -> bytes:
         return self.inner.address
 
-    def connect(self, address: bytes) -> Peer:
-        return _CorruptingPeer(self.inner.connect(address))
+    def connect(self, address: bytes) -> Link:
+        return _CorruptingLink(self.inner.connect(address))
 
     def probe(self, kind: Kind) -> Arrival | None:
         return self.inner.probe(kind)

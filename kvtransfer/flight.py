@@ -1,4 +1,4 @@
-"""Segments under way: the operation, and the staging slot that it uses."""
+"""Messages under way: the operation, its buffer, and the link it uses."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ from dataclasses import dataclass
 
 from kvtransfer.segment import Segment
 from kvtransfer.staging import Slot
-from kvtransfer.transport import Operation
+from kvtransfer.transport import Link, Operation
 
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """`peer` is the other side's sender id; `segment` is known to the sender only."""
+    """`link` is None for what comes to the transport's own inbox; the sender of a segment
+    knows which `segment` it is.
+    """
 
     operation: Operation
-    slot: Slot
+    buffer: Slot
     num_bytes: int
-    peer: int
+    link: Link | None
     started_at: float
     segment: Segment | None = None
 
 
 class Flights:
-    """The segments under way in one direction."""
+    """What is under way in one direction."""
 
     def __init__(self) -> None:
         self._flights: list[Flight] = []
@@ -35,11 +37,16 @@ class Flights:
         self._flights.append(flight)
 
     def take_done(self) -> list[Flight]:
-        done = [flight for flight in self._flights if flight.operation.is_done]
-        if done:
-            self._flights = [flight for flight in self._flights if not flight.operation.is_done]
+        """In the order in which they were added."""
+        done: list[Flight] = []
+        under_way: list[Flight] = []
+        for flight in self._flights:
+            (done if flight.operation.is_done else under_way).append(flight)
+        self._flights = under_way
         return done
 
-    def stalled(self, before: float) -> Iterator[int]:
-        """The peers of flights that started before then."""
-        return (flight.peer for flight in self._flights if flight.started_at < before)
+    def stalled(self, before: float) -> Iterator[Link]:
+        """The links of what started before then and is not done."""
+        for flight in self._flights:
+            if flight.started_at < before and flight.link is not None:
+                yield flight.link

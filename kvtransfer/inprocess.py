@@ -5,18 +5,18 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from kvtransfer.errors import TransportUnavailable
 from kvtransfer.staging import Slot
-from kvtransfer.transport import Arrival, Kind, Peer, sender_id
+from kvtransfer.transport import Arrival, Kind, Link
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Message:
     """A message is its own operation for the sender, and the arrival for the receiver."""
 
-    origin: InProcessTransport
+    sender: InProcessTransport
     data: Slot
     is_done: bool = False
     is_ok: bool = False
@@ -25,23 +25,18 @@ class _Message:
     def num_bytes(self) -> int:
         return len(self.data)
 
-    @property
-    def sender(self) -> int:
-        return sender_id(self.origin.address)
-
     def receive(self, buffer: Slot) -> _Received:
-        fits = len(self.data) <= len(buffer)
-        if fits and not self.is_done:
+        is_ok = len(self.data) <= len(buffer) and not self.is_done
+        if is_ok:
             buffer[: len(self.data)] = self.data
-        received = _Received(is_ok=fits and not self.is_done)
-        self.end(is_ok=received.is_ok)
-        return received
+        self.end(is_ok)
+        return _Received(is_ok)
 
     def end(self, is_ok: bool) -> None:
         if not self.is_done:
             self.is_ok = is_ok
             self.is_done = True
-            self.origin.wake()
+            self.sender.wake()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +45,42 @@ class _Received:
     is_done: bool = True
 
 
-@dataclass(slots=True)
-class _Peer:
-    sender: InProcessTransport
-    target: InProcessTransport
-    _sent: list[_Message] = field(default_factory=list)
+class _InProcessInbox:
+    def __init__(self, owner: InProcessTransport, address: bytes) -> None:
+        self.owner = owner
+        self.address = address
+        self._arrived: dict[Kind, deque[_Message]] = {kind: deque() for kind in Kind}
+
+    def deliver(self, kind: Kind, message: _Message) -> None:
+        self._arrived[kind].append(message)
+        self.owner.wake()
+
+    def probe(self, kind: Kind) -> Arrival | None:
+        arrived = self._arrived[kind]
+        return arrived.popleft() if arrived else None
+
+    def clear(self) -> None:
+        for arrived in self._arrived.values():
+            while arrived:
+                arrived.popleft().end(is_ok=False)
+
+
+class _InProcessLink(_InProcessInbox):
+    def __init__(self, owner: InProcessTransport, address: bytes, target: _InProcessInbox) -> None:
+        super().__init__(owner, address)
+        self._target = target
+        self._sent: list[_Message] = []
 
     def send(self, kind: Kind, buffer: Slot) -> _Message:
-        message = _Message(self.sender, buffer)
+        message = _Message(self.owner, buffer)
         self._sent = [m for m in self._sent if not m.is_done]
         self._sent.append(message)
-        self.target.deliver(kind, message)
+        self._target.deliver(kind, message)
         return message
 
     def close(self) -> None:
+        self.owner.network.forget(self.address)
+        self.clear()
         for message in self._sent:
             message.end(is_ok=False)
 
@@ -73,46 +90,50 @@ class InProcessNetwork:
 
     def __init__(self) -> None:
         self._names = itertools.count(1)
-        self._transports: dict[bytes, InProcessTransport] = {}
+        self._inboxes: dict[bytes, _InProcessInbox] = {}
 
     def transport(self) -> InProcessTransport:
-        address = b"inprocess:%d" % next(self._names)
-        self._transports[address] = InProcessTransport(self, address)
-        return self._transports[address]
+        return InProcessTransport(self)
 
-    def find(self, address: bytes) -> InProcessTransport:
+    def new_address(self) -> bytes:
+        return b"inprocess:%d" % next(self._names)
+
+    def find(self, address: bytes) -> _InProcessInbox:
         try:
-            return self._transports[address]
+            return self._inboxes[address]
         except KeyError:
             raise TransportUnavailable(f"no in-process transport at {address!r}") from None
 
+    def add(self, inbox: _InProcessInbox) -> None:
+        self._inboxes[inbox.address] = inbox
+
     def forget(self, address: bytes) -> None:
-        self._transports.pop(address, None)
+        self._inboxes.pop(address, None)
 
 
 class InProcessTransport:
     """See `Transport`. Every send waits for its receiver, as a large UCX message does."""
 
-    def __init__(self, network: InProcessNetwork, address: bytes) -> None:
-        self._network = network
-        self._address = address
-        self._arrived: dict[Kind, deque[_Message]] = {kind: deque() for kind in Kind}
+    def __init__(self, network: InProcessNetwork) -> None:
+        self.network = network
+        self._inbox = _InProcessInbox(self, network.new_address())
+        self._links: list[Link] = []
         self._woken = threading.Event()
+        network.add(self._inbox)
 
     @property
     def address(self) -> bytes:
-        return self._address
+        return self._inbox.address
 
-    def connect(self, address: bytes) -> Peer:
-        return _Peer(self, self._network.find(address))
-
-    def deliver(self, kind: Kind, message: _Message) -> None:
-        self._arrived[kind].append(message)
-        self.wake()
+    def connect(self, address: bytes) -> Link:
+        target = self.network.find(address)
+        link = _InProcessLink(self, self.network.new_address(), target)
+        self.network.add(link)
+        self._links.append(link)
+        return link
 
     def probe(self, kind: Kind) -> Arrival | None:
-        arrived = self._arrived[kind]
-        return arrived.popleft() if arrived else None
+        return self._inbox.probe(kind)
 
     def poll(self, timeout_seconds: float) -> bool:
         was_woken = self._woken.wait(timeout_seconds)
@@ -123,7 +144,7 @@ class InProcessTransport:
         self._woken.set()
 
     def close(self) -> None:
-        self._network.forget(self._address)
-        for arrived in self._arrived.values():
-            for message in arrived:
-                message.end(is_ok=False)
+        self.network.forget(self.address)
+        self._inbox.clear()
+        for link in self._links:
+            link.close()

@@ -96,8 +96,9 @@ class LoadLedger:
     def next_deadline(self) -> float | None:
         return min((load.deadline for load in self._open.values()), default=None)
 
-    def has_source(self, source: str) -> bool:
-        return any(load.order.source == source for load in self._open.values())
+    def from_address(self, address: bytes) -> list[bytes]:
+        """Tickets of the loads that come from there."""
+        return [t for t, load in self._open.items() if load.order.source_address == address]
 
     def take_completed(self) -> list[str]:
         completed, self.completed = self.completed, []

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from kvtransfer.cache import PagedCache
 from kvtransfer.control import ControlChannel
 from kvtransfer.incoming import LoadOrder
+from kvtransfer.links import Links
 from kvtransfer.loads import LoadLedger
 from kvtransfer.messages import Cancel, Demand, Message, Refuse
-from kvtransfer.peers import Peers
 from kvtransfer.receiver import Receiver
 from kvtransfer.segment import HEADER_BYTES
 from kvtransfer.sender import Sender
@@ -33,8 +33,8 @@ STOP_SECONDS = 5.0
 @dataclass(frozen=True, slots=True)
 class MoverConfig:
     """`staging_bytes` is for both directions together and never exceeded; a slot is made
-    large enough for one block of one layer. A connection on which a segment makes no way
-    for `stall_seconds` is closed.
+    large enough for one block of one layer. A link on which a message makes no way for
+    `stall_seconds` is closed.
     """
 
     staging_bytes: int = 64 << 20
@@ -76,13 +76,11 @@ class Mover:
         self.sends = SendLedger(layout, max_tokens, config.lease_seconds)
         self.loads = LoadLedger(layout)
         self._lock = threading.Lock()
-        self._peers = Peers(transport)
-        self._control = ControlChannel(transport, self._peers)
+        self._links = Links(transport)
+        self._control = ControlChannel(transport, self._links)
         self._pools = [StagingPool(num_slots, slot_bytes, allocate) for _ in range(2)]
-        self._sender = Sender(self.sends, cache, self._pools[0], self._peers, self._lock)
-        self._receiver = Receiver(
-            self.loads, cache, self._pools[1], transport, self._peers, self._lock
-        )
+        self._sender = Sender(self.sends, cache, self._pools[0], self._links, self._lock)
+        self._receiver = Receiver(self.loads, cache, self._pools[1], self._links, self._lock)
         self._inbox: deque[Callable[[], object]] = deque()
         self._is_asleep = False
         self._is_broken = False
@@ -150,27 +148,28 @@ class Mover:
     def start_load(self, order: LoadOrder) -> None:
         """To be posted: opens a load and sends its demand."""
         self.loads.open(order, time.monotonic())
-        if self._is_broken:
+        link = None if self._is_broken else self._links.get(order.source_address)
+        if link is None:
+            self.fail_load(order.ticket, "no way to it")
             return
         demand = Demand(
             order.ticket,
-            self.transport.address,
+            link.address,
             self.loads.layout.fingerprint,
             order.first_token,
             order.num_tokens,
         )
-        self._control.tell(order.source_address, demand)
+        self._control.tell(link, demand)
 
     def cancel_load(self, request_id: str) -> None:
         """To be posted: the engine has ended the request."""
-        order = self.loads.cancel(request_id)
-        if order is not None and not self._is_broken:
-            self._control.tell(order.source_address, Cancel(order.ticket))
+        if order := self.loads.cancel(request_id):
+            self.decline(order.ticket, order.source_address)
 
     def decline(self, ticket: bytes, source_address: bytes) -> None:
         """To be posted: this ticket will not be used."""
         if not self._is_broken:
-            self._control.tell(source_address, Cancel(ticket))
+            self._control.tell(self._links.get(source_address), Cancel(ticket))
 
     def fail_load(self, ticket: bytes, reason: str) -> bool:
         """To be posted: the engine recomputes. False if there is no such load."""
@@ -178,7 +177,7 @@ class Mover:
         if order is None:
             return False
         logger.warning("KV from %s will not come: %s; recomputing", order.source, reason)
-        self._control.tell(order.source_address, Cancel(ticket))
+        self.decline(ticket, order.source_address)
         return True
 
     def _run(self) -> None:
@@ -192,7 +191,7 @@ class Mover:
                 self._is_broken = True
                 self._run_inbox()
         finally:
-            self._peers.close()
+            self._links.close()
             self.transport.close()
 
     def _turn(self) -> bool:
@@ -233,9 +232,19 @@ class Mover:
         for ticket in self.loads.expired(now):
             self.fail_load(ticket, "lease expired")
         for refusal in self.sends.take_refusals():
-            self._control.tell(refusal.reply_address, refusal.message)
-        self._sender.drop_stalled(now - self._config.stall_seconds)
-        self._receiver.drop_stalled(now - self._config.stall_seconds)
+            self._control.tell(self._links.get(refusal.reply_address), refusal.message)
+        self._drop_stalled(now - self._config.stall_seconds)
+
+    def _drop_stalled(self, before: float) -> None:
+        """A link on which nothing moves is closed, and what it was to bring is recomputed."""
+        for link in {
+            *self._sender.stalled(before),
+            *self._receiver.stalled(before),
+            *self._control.stalled(before),
+        }:
+            if address := self._links.drop(link):
+                for ticket in self.loads.from_address(address):
+                    self.fail_load(ticket, "its link is silent")
 
     def _sleep(self) -> None:
         self._is_asleep = True

@@ -9,11 +9,11 @@ from threading import Lock
 from kvtransfer.cache import PagedCache
 from kvtransfer.errors import MalformedMessage
 from kvtransfer.flight import Flight, Flights
+from kvtransfer.links import Links
 from kvtransfer.loads import LoadLedger
-from kvtransfer.peers import Peers
 from kvtransfer.segment import HEADER_BYTES, Segment
 from kvtransfer.staging import StagingPool
-from kvtransfer.transport import Kind, Transport
+from kvtransfer.transport import Kind, Link
 
 logger = logging.getLogger("vllm.baton.receiver")
 
@@ -30,15 +30,13 @@ class Receiver:
         ledger: LoadLedger,
         cache: PagedCache,
         pool: StagingPool,
-        transport: Transport,
-        peers: Peers,
+        links: Links,
         lock: Lock,
     ) -> None:
         self._ledger = ledger
         self._cache = cache
         self._pool = pool
-        self._transport = transport
-        self._peers = peers
+        self._links = links
         self._lock = lock
         self._flights = Flights()
 
@@ -47,15 +45,15 @@ class Receiver:
         return len(self._flights)
 
     def take(self) -> bool:
-        """Starts receiving what has come, while there are slots for it."""
+        """Starts receiving what has come, the links in turn, while there are slots for it."""
         moved = False
-        while self._pool.num_free and (arrival := self._transport.probe(Kind.SEGMENT)):
-            slot = self._pool.acquire()
-            flight = Flight(
-                arrival.receive(slot), slot, arrival.num_bytes, arrival.sender, time.monotonic()
-            )
-            self._flights.add(flight)
-            moved = True
+        for link in self._links:
+            while self._pool.num_free and (arrival := link.probe(Kind.SEGMENT)):
+                slot = self._pool.acquire()
+                operation = arrival.receive(slot)
+                now = time.monotonic()
+                self._flights.add(Flight(operation, slot, arrival.num_bytes, link, now))
+                moved = True
         return moved
 
     def finish(self) -> bool:
@@ -64,16 +62,15 @@ class Receiver:
         for flight in done:
             if flight.operation.is_ok:
                 self._store(flight)
-            self._pool.release(flight.slot)
+            self._pool.release(flight.buffer)
         return bool(done)
 
-    def drop_stalled(self, before: float) -> None:
-        """Closes connections whose segment has been coming since before then."""
-        for peer in set(self._flights.stalled(before)):
-            self._peers.drop(peer)
+    def stalled(self, before: float) -> set[Link]:
+        """Links whose segment has been coming since before then."""
+        return set(self._flights.stalled(before))
 
     def _store(self, flight: Flight) -> None:
-        message = flight.slot[: flight.num_bytes]
+        message = flight.buffer[: flight.num_bytes]
         try:
             segment = Segment.read(message)
         except MalformedMessage as error:

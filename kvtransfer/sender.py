@@ -7,23 +7,23 @@ from threading import Lock
 
 from kvtransfer.cache import PagedCache
 from kvtransfer.flight import Flight, Flights
-from kvtransfer.peers import Peers
+from kvtransfer.links import Links
 from kvtransfer.segment import HEADER_BYTES, Segment
 from kvtransfer.sends import Parcel, SendLedger
 from kvtransfer.staging import Slot, StagingPool
-from kvtransfer.transport import Kind, sender_id
+from kvtransfer.transport import Kind, Link
 
 
 class Sender:
     """The prefill side of the transfer thread. `lock` guards the ledger."""
 
     def __init__(
-        self, ledger: SendLedger, cache: PagedCache, pool: StagingPool, peers: Peers, lock: Lock
+        self, ledger: SendLedger, cache: PagedCache, pool: StagingPool, links: Links, lock: Lock
     ) -> None:
         self._ledger = ledger
         self._cache = cache
         self._pool = pool
-        self._peers = peers
+        self._links = links
         self._lock = lock
         self._flights = Flights()
 
@@ -42,14 +42,13 @@ class Sender:
         """Gives back the slots of segments that have left."""
         done = self._flights.take_done()
         for flight in done:
-            self._pool.release(flight.slot)
+            self._pool.release(flight.buffer)
             self._done(flight.segment, flight.operation.is_ok)
         return bool(done)
 
-    def drop_stalled(self, before: float) -> None:
-        """Closes connections whose receiver has not taken a segment since then."""
-        for peer in set(self._flights.stalled(before)):
-            self._peers.drop(peer)
+    def stalled(self, before: float) -> set[Link]:
+        """Links whose receiver has not taken a segment since then."""
+        return set(self._flights.stalled(before))
 
     def _send_next(self) -> bool:
         with self._lock:
@@ -59,14 +58,13 @@ class Sender:
             slot = self._pool.acquire()
             self._pack(parcel, slot)
         size = HEADER_BYTES + parcel.segment.payload_bytes
-        peer = self._peers.get(parcel.reply_address)
-        if peer is None:
+        link = self._links.get(parcel.reply_address)
+        if link is None:
             self._pool.release(slot)
             self._done(parcel.segment, is_ok=False)
             return True
-        operation = peer.send(Kind.SEGMENT, slot[:size])
-        name = sender_id(parcel.reply_address)
-        self._flights.add(Flight(operation, slot, size, name, time.monotonic(), parcel.segment))
+        operation = link.send(Kind.SEGMENT, slot[:size])
+        self._flights.add(Flight(operation, slot, size, link, time.monotonic(), parcel.segment))
         return True
 
     def _pack(self, parcel: Parcel, slot: Slot) -> None:

@@ -1,8 +1,7 @@
-"""What the transfer thread needs of a network: messages between worker addresses."""
+"""What the transfer thread needs of a network: messages over links."""
 
 from __future__ import annotations
 
-import zlib
 from enum import IntEnum
 from typing import Protocol
 
@@ -14,11 +13,6 @@ class Kind(IntEnum):
 
     CONTROL = 1
     SEGMENT = 2
-
-
-def sender_id(address: bytes) -> int:
-    """What an arrival is marked with: 32 bits that tell its sender's address from others."""
-    return zlib.crc32(address)
 
 
 class Operation(Protocol):
@@ -39,39 +33,43 @@ class Arrival(Protocol):
     @property
     def num_bytes(self) -> int: ...
 
-    @property
-    def sender(self) -> int:
-        """The `sender_id` of where it comes from."""
-
     def receive(self, buffer: Slot) -> Operation:
         """Into `buffer`; ends not ok if the message is longer."""
 
 
-class Peer(Protocol):
-    """A connection to one address."""
+class Inbox(Protocol):
+    """Something that messages come to."""
+
+    @property
+    def address(self) -> bytes:
+        """Where others reach it. At most 4096 bytes."""
+
+    def probe(self, kind: Kind) -> Arrival | None:
+        """The next message of this kind that has come."""
+
+
+class Link(Inbox, Protocol):
+    """A way to one remote inbox, with an inbox of its own for what comes back.
+
+    Links share nothing, so closing one frees all that a dead or silent peer would hold,
+    and no other is touched.
+    """
 
     def send(self, kind: Kind, buffer: Slot) -> Operation: ...
 
     def close(self) -> None:
-        """Ends every operation of this connection, not ok. Bounded in time; idempotent."""
+        """Ends every operation of this link, not ok. Does not wait; idempotent."""
 
 
-class Transport(Protocol):
-    """Reliable messages, in order per peer and kind. Large ones leave the sender's buffer
+class Transport(Inbox, Protocol):
+    """Reliable messages, in order per link and kind. Large ones leave the sender's buffer
     only when the receiver takes them, so that nothing piles up on either side.
 
     One thread calls everything but `wake`.
     """
 
-    @property
-    def address(self) -> bytes:
-        """Where others reach this transport. At most 4096 bytes."""
-
-    def connect(self, address: bytes) -> Peer:
+    def connect(self, address: bytes) -> Link:
         """Raises TransportUnavailable if `address` is not one of this transport's kind."""
-
-    def probe(self, kind: Kind) -> Arrival | None:
-        """The next message that has come."""
 
     def poll(self, timeout_seconds: float) -> bool:
         """Makes progress. If there is none to make, sleeps until something comes, `wake` is
@@ -82,4 +80,4 @@ class Transport(Protocol):
         """Ends a `poll` that sleeps, or the next one. Any thread may call it."""
 
     def close(self) -> None:
-        """Frees everything. Idempotent."""
+        """Closes the links and frees everything. Idempotent."""

@@ -1,12 +1,14 @@
 """The transport over UCX, by ucxx's low-level API and worker addresses.
 
 Endpoints made from worker addresses let UCX choose: shared memory inside a host, RDMA or
-TCP between hosts. Two things are decided here, both so that one worker's death never takes
-another with it:
+TCP between hosts. Three things are decided here so that one process's death never takes
+another with it, nor any of its memory:
 
 - CMA is left out. UCX aborts the process when the peer of a CMA read has died.
 - Endpoints to other hosts handle errors, those inside a host do not: with error handling
   UCX offers no shared memory at all.
+- Each link has a UCX worker of its own. Without error handling, operations with a dead peer
+  never end; destroying their UCX worker ends them.
 
 UCX does not wake a sleeping sender when its peer has made room, so callers poll often while
 operations are under way and may sleep long when there are none.
@@ -24,12 +26,11 @@ from typing import Any
 
 from kvtransfer.errors import TransportUnavailable
 from kvtransfer.staging import Slot
-from kvtransfer.transport import Arrival, Kind, Peer, sender_id
+from kvtransfer.transport import Arrival, Kind, Link
 
-_KIND_MASK = 0xFF
-_SENDER_SHIFT = 8
-_CLOSE_STEP_NANOSECONDS = 1_000_000
-_CLOSE_STEPS = 100
+_WHOLE_TAG = (1 << 64) - 1
+_CANCEL_STEP_NANOSECONDS = 1_000_000
+_CANCEL_STEPS = 10
 _MAX_STEPS = 64
 
 
@@ -53,120 +54,158 @@ def _host_id() -> bytes:
 
 
 class _Operation:
-    __slots__ = ("_buffer", "_request")
+    __slots__ = ("_buffer", "_inbox", "_request")
 
-    def __init__(self, request: Any, buffer: Slot) -> None:
+    def __init__(self, inbox: _UcxInbox, request: Any, buffer: Slot) -> None:
+        self._inbox = inbox
         self._request = request
         self._buffer = buffer
 
     @property
     def is_done(self) -> bool:
-        return bool(self._request.completed)
+        return self._inbox.is_closed or bool(self._request.completed)
 
     @property
     def is_ok(self) -> bool:
+        if self._inbox.is_closed or not self._request.completed:
+            return False
         try:
             self._request.check_error()
         except Exception:  # ucxx has a class of its own for every UCX status
             return False
-        return self.is_done
+        return True
 
 
 class _Arrival:
-    __slots__ = ("_found", "_ucxx", "_worker")
+    __slots__ = ("_found", "_inbox")
 
-    def __init__(self, ucxx: Any, worker: Any, found: Any) -> None:
-        self._ucxx = ucxx
-        self._worker = worker
+    def __init__(self, inbox: _UcxInbox, found: Any) -> None:
+        self._inbox = inbox
         self._found = found
 
     @property
     def num_bytes(self) -> int:
         return int(self._found.length)
 
-    @property
-    def sender(self) -> int:
-        return int(self._found.sender_tag.value) >> _SENDER_SHIFT
-
     def receive(self, buffer: Slot) -> _Operation:
         part = buffer[: self.num_bytes]
-        return _Operation(
-            self._worker.tag_recv_with_handle(self._ucxx.Array(part), self._found), part
-        )
+        request = self._inbox.worker.tag_recv_with_handle(self._inbox.ucxx.Array(part), self._found)
+        return _Operation(self._inbox, request, part)
 
 
-class _UcxPeer:
-    def __init__(self, ucxx: Any, endpoint: Any, sender: int) -> None:
-        self._ucxx = ucxx
-        self._endpoint = endpoint
-        self._tags = {kind: ucxx.UCXXTag(kind | sender << _SENDER_SHIFT) for kind in Kind}
+class _UcxInbox:
+    """A UCX worker, registered with the epoll that the transport sleeps on."""
 
-    def send(self, kind: Kind, buffer: Slot) -> _Operation:
-        request = self._endpoint.tag_send(self._ucxx.Array(buffer), self._tags[kind])
-        return _Operation(request, buffer)
+    def __init__(self, ucxx: Any, context: Any, epoll: select.epoll, host: bytes) -> None:
+        self.ucxx = ucxx
+        self.worker = ucxx.UCXWorker(context)
+        self.worker.init_blocking_progress_mode()
+        self.is_closed = False
+        self.address: bytes = len(host).to_bytes() + host + self.worker.address.tobytes()
+        self._tags = {kind: ucxx.UCXXTag(int(kind)) for kind in Kind}
+        self._mask = ucxx.UCXXTagMask(_WHOLE_TAG)
+        self._epoll = epoll
+        self._fd = self.worker.epoll_file_descriptor
+        epoll.register(self._fd, select.EPOLLIN)
+
+    def probe(self, kind: Kind) -> Arrival | None:
+        if self.is_closed:
+            return None
+        found = self.worker.tag_probe(self._tags[kind], self._mask, True)
+        return _Arrival(self, found) if found.matched else None
+
+    def progress(self) -> bool:
+        steps = 0
+        while steps < _MAX_STEPS and self.worker.progress_once():
+            steps += 1
+        return steps > 0
 
     def close(self) -> None:
-        self._endpoint.close_blocking(_CLOSE_STEP_NANOSECONDS, _CLOSE_STEPS)
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self._epoll.unregister(self._fd)
+        self.worker.cancel_inflight_requests(_CANCEL_STEP_NANOSECONDS, _CANCEL_STEPS)
+        self.worker = None
+
+
+class _UcxLink(_UcxInbox):
+    def __init__(
+        self, ucxx: Any, context: Any, epoll: select.epoll, host: bytes, remote: bytes
+    ) -> None:
+        super().__init__(ucxx, context, epoll, host)
+        remote_host, remote_worker = remote[1 : 1 + remote[0]], remote[1 + remote[0] :]
+        try:
+            self._endpoint = ucxx.UCXEndpoint.create_from_worker_address(
+                self.worker,
+                ucxx.UCXAddress.create_from_buffer(remote_worker),
+                endpoint_error_handling=remote_host != host,
+            )
+        except Exception as error:
+            self.close()
+            raise TransportUnavailable(f"no UCX link to that address: {error}") from error
+
+    def send(self, kind: Kind, buffer: Slot) -> _Operation:
+        request = self._endpoint.tag_send(self.ucxx.Array(buffer), self._tags[kind])
+        return _Operation(self, request, buffer)
+
+    def close(self) -> None:
+        if not self.is_closed and hasattr(self, "_endpoint"):
+            self._endpoint.close()
+            self._endpoint = None
+        super().close()
 
 
 class UcxTransport:
     """See `Transport`. `config` holds UCX settings without their UCX_ prefix; the
-    environment's UCX_TLS and UCX_NET_DEVICES go before it.
+    environment's UCX_TLS goes before it.
     """
 
     def __init__(self, config: Mapping[str, str] | None = None) -> None:
-        self._ucxx = ucxx = _load_ucxx()
-        settings = {"TLS": "^cma", **(config or {})}
-        settings = {key: os.environ.get(f"UCX_{key}", value) for key, value in settings.items()}
-        features = (ucxx.Feature.TAG, ucxx.Feature.AM, ucxx.Feature.WAKEUP)
-        try:
-            self._context = ucxx.UCXContext(settings, feature_flags=features)
-            self._worker = ucxx.UCXWorker(self._context)
-            self._worker.init_blocking_progress_mode()
-        except Exception as error:
-            raise TransportUnavailable(f"UCX offers no transport here: {error}") from error
+        self._ucxx = _load_ucxx()
+        settings = {"TLS": os.environ.get("UCX_TLS", "^cma"), **(config or {})}
         self._host = _host_id()
-        self._tags = {kind: ucxx.UCXXTag(int(kind)) for kind in Kind}
-        self._mask = ucxx.UCXXTagMask(_KIND_MASK)
-        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._epoll = select.epoll()
-        self._epoll.register(self._worker.epoll_file_descriptor, select.EPOLLIN)
-        self._epoll.register(self._wake_fd, select.EPOLLIN)
+        self._links: list[_UcxLink] = []
         self._is_closed = False
+        self._epoll = select.epoll()
+        try:
+            self._context = self._new_context(settings)
+            self._inbox = _UcxInbox(self._ucxx, self._context, self._epoll, self._host)
+        except Exception as error:
+            self._epoll.close()
+            raise TransportUnavailable(f"UCX offers no transport here: {error}") from error
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._wake_fd, select.EPOLLIN)
 
     @property
     def address(self) -> bytes:
-        worker: bytes = self._worker.address.tobytes()
-        return len(self._host).to_bytes() + self._host + worker
+        return self._inbox.address
 
     @property
     def transports(self) -> str:
-        """What UCX has on this machine, for the log."""
-        lines = (line.split() for line in self._context.info.splitlines())
-        names = {word.partition("/")[0] for words in lines for word in words if "/" in word}
+        """What UCX may use on this machine, for the log."""
+        words = (line.split() for line in self._context.info.splitlines())
+        names = {name.partition("/")[0] for line in words for name in line if "/" in name}
         return " ".join(sorted(names - {"cma"}))
 
-    def connect(self, address: bytes) -> Peer:
-        host, rest = address[1 : 1 + address[0]], address[1 + address[0] :]
-        try:
-            remote = self._ucxx.UCXAddress.create_from_buffer(rest)
-            endpoint = self._ucxx.UCXEndpoint.create_from_worker_address(
-                self._worker, remote, endpoint_error_handling=host != self._host
-            )
-        except Exception as error:
-            raise TransportUnavailable(f"no UCX connection to that address: {error}") from error
-        return _UcxPeer(self._ucxx, endpoint, sender_id(self.address))
+    def connect(self, address: bytes) -> Link:
+        link = _UcxLink(self._ucxx, self._context, self._epoll, self._host, address)
+        self._links = [each for each in self._links if not each.is_closed]
+        self._links.append(link)
+        return link
 
     def probe(self, kind: Kind) -> Arrival | None:
-        found = self._worker.tag_probe(self._tags[kind], self._mask, True)
-        return _Arrival(self._ucxx, self._worker, found) if found.matched else None
+        return self._inbox.probe(kind)
 
     def poll(self, timeout_seconds: float) -> bool:
-        steps = 0
-        while steps < _MAX_STEPS and self._worker.progress_once():
-            steps += 1
-        if steps or timeout_seconds <= 0 or not self._worker.arm():
-            return steps > 0
+        inboxes = [self._inbox, *(link for link in self._links if not link.is_closed)]
+        moved = False
+        for inbox in inboxes:
+            moved |= inbox.progress()
+        if moved or timeout_seconds <= 0:
+            return moved
+        if not all(inbox.worker.arm() for inbox in inboxes):
+            return True
         events = self._epoll.poll(timeout_seconds)
         if any(fd == self._wake_fd for fd, _ in events):
             with contextlib.suppress(BlockingIOError):
@@ -174,13 +213,20 @@ class UcxTransport:
         return bool(events)
 
     def wake(self) -> None:
-        os.eventfd_write(self._wake_fd, 1)
+        if not self._is_closed:
+            os.eventfd_write(self._wake_fd, 1)
 
     def close(self) -> None:
         if self._is_closed:
             return
         self._is_closed = True
-        self._worker.cancel_inflight_requests(_CLOSE_STEP_NANOSECONDS, _CLOSE_STEPS)
+        for link in self._links:
+            link.close()
+        self._inbox.close()
         self._epoll.close()
         os.close(self._wake_fd)
-        del self._worker, self._context
+        del self._context
+
+    def _new_context(self, settings: dict[str, str]) -> Any:
+        features = (self._ucxx.Feature.TAG, self._ucxx.Feature.AM, self._ucxx.Feature.WAKEUP)
+        return self._ucxx.UCXContext(settings, feature_flags=features)
