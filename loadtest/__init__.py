@@ -1,0 +1,1 @@
+"""Measurements and load, over HTTP only: nothing of ours is imported here."""
