@@ -55,5 +55,5 @@ def decode(data: bytes) -> Message:
     """Raises MalformedMessage for anything that is not one of our messages."""
     try:
         return _decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedMessage(f"control message of {len(data)} bytes: {error}") from error
