@@ -6,7 +6,7 @@ Written against vllm/distributed/kv_transfer/kv_connector/v1/base.py of vLLM 0.3
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,8 +45,17 @@ logger = init_logger("vllm.baton.connector")
 MOVER_SETTINGS = ("staging_bytes", "slot_bytes", "lease_seconds", "stall_seconds")
 
 
+@dataclass(frozen=True, slots=True)
+class StepMetadata(KVConnectorMetadata):
+    """`StepOrders` in the form that vLLM carries from the scheduler to the workers."""
+
+    orders: StepOrders
+
+
 class BatonStats(KVConnectorStats):
     """`Transfers` in the form that vLLM carries from an engine rank to its client."""
+
+    data: dict[str, Any]
 
     def reset(self) -> None:
         self.data = {}
@@ -97,7 +106,7 @@ class BatonConnector(KVConnectorBase_V1):
         self._scheduler.allocated(request, blocks.get_block_ids()[0], num_external_tokens)
 
     def build_connector_meta(self, scheduler_output: SchedulerOutput) -> KVConnectorMetadata:
-        return self._scheduler.step(scheduler_output)
+        return StepMetadata(self._scheduler.step(scheduler_output))
 
     def update_connector_output(self, connector_output: KVConnectorOutput) -> None:
         self._scheduler.loads_ended(connector_output.finished_recving or ())
@@ -203,5 +212,5 @@ def pinned(num_bytes: int) -> Slot:
 
 
 def _orders(metadata: KVConnectorMetadata) -> StepOrders:
-    assert isinstance(metadata, StepOrders)
-    return metadata
+    assert isinstance(metadata, StepMetadata)
+    return metadata.orders

@@ -41,10 +41,7 @@ def layout_of(
 
 
 class TorchPagedCache:
-    """See `PagedCache`. On a GPU all copies run on a stream of their own.
-
-    `mark_computed` is the engine thread's, everything else the transfer thread's.
-    """
+    """See `PagedCache`. On a GPU all copies run on a stream of their own."""
 
     def __init__(self, caches: dict[str, torch.Tensor], layout: KvLayout) -> None:
         self.layout = layout
@@ -54,7 +51,6 @@ class TorchPagedCache:
         self._events: dict[int, torch.cuda.Event] = {}
 
     def mark_computed(self, layer: int) -> None:
-        """The engine has enqueued the work that writes `layer`; `pack` waits for it."""
         if self._stream is not None:
             event = torch.cuda.Event()
             event.record()

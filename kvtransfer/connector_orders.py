@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorMetadata
-
 from kvtransfer.incoming import LoadOrder
 
 
@@ -41,8 +39,8 @@ class Ended:
     is_prefilled: bool
 
 
-@dataclass
-class StepOrders(KVConnectorMetadata):
+@dataclass(slots=True)
+class StepOrders:
     """`preempted` and `cancelled_loads` are request ids, `aborted_sends` tickets of requests
     that never had blocks.
     """

@@ -6,7 +6,7 @@ import logging
 from functools import partial
 from time import monotonic
 
-from kvtransfer.connector_cache import TorchPagedCache
+from kvtransfer.cache import PagedCache
 from kvtransfer.connector_orders import Computation, StepOrders
 from kvtransfer.mover import Finished, Mover
 from kvtransfer.stats import Transfers
@@ -19,7 +19,7 @@ class WorkerHalf:
     post to the transfer thread, but for `preempted`, which waits for a copy under way.
     """
 
-    def __init__(self, mover: Mover, cache: TorchPagedCache, layers: list[str], rank: int) -> None:
+    def __init__(self, mover: Mover, cache: PagedCache, layers: list[str], rank: int) -> None:
         self._mover = mover
         self._cache = cache
         self._layers = {name: index for index, name in enumerate(layers)}

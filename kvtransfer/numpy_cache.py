@@ -19,6 +19,9 @@ class NumpyPagedCache:
         shape = (layout.num_layers, num_blocks, layout.block_bytes)
         self.blocks: NDArray[np.uint8] = np.zeros(shape, np.uint8)
 
+    def mark_computed(self, layer: int) -> None:
+        """Nothing: what has been written to memory can be read."""
+
     def pack(self, layer: int, block_ids: Sequence[int], out: Slot) -> None:
         for block, part in zip(block_ids, self._parts(out), strict=True):
             part[:] = self.blocks[layer, block]
