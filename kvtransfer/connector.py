@@ -83,7 +83,9 @@ class BatonConnector(KVConnectorBase_V1):
     ) -> None:
         super().__init__(vllm_config, role, kv_cache_config)
         self._extra: dict[str, Any] = self._kv_transfer_config.kv_connector_extra_config
-        self._scheduler = SchedulerHalf(vllm_config.cache_config.block_size)
+        self._scheduler = SchedulerHalf(
+            vllm_config.cache_config.block_size, vllm_config.parallel_config.world_size
+        )
         self._worker: WorkerHalf | None = None
 
     # Scheduler's half.

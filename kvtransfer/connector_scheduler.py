@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,15 @@ if TYPE_CHECKING:
     from vllm.v1.core.sched.output import SchedulerOutput
     from vllm.v1.request import Request
 
+logger = logging.getLogger("vllm.baton.connector")
+
 
 class SchedulerHalf:
     """Knows the requests whose KV is to be sent or loaded; touches no network and no tensor."""
 
-    def __init__(self, block_size: int) -> None:
+    def __init__(self, block_size: int, num_ranks: int) -> None:
         self._block_size = block_size
+        self._num_ranks = num_ranks
         self._kv_cache_manager: KVCacheManager | None = None
         self._handoffs: dict[str, Handoff] = {}
         self._prefills: dict[str, Request] = {}
@@ -31,10 +35,14 @@ class SchedulerHalf:
 
     def new_request(self, request: Request) -> None:
         """Takes note of its hand-off. It is used once: after a failed load, or a preemption,
-        the engine recomputes.
+        the engine recomputes. Raises nothing, for that would end the engine: with a malformed
+        hand-off the request is computed as one without.
         """
-        if handoff := from_params(request.kv_transfer_params):
-            self._handoffs[request.request_id] = handoff
+        try:
+            if handoff := self._handoff(request):
+                self._handoffs[request.request_id] = handoff
+        except ValueError as error:
+            logger.warning("request %s is computed here: %s", request.request_id, error)
 
     def num_tokens_to_load(self, request: Request, num_computed_tokens: int) -> int:
         """The prompt's last token is always computed here, to sample from."""
@@ -81,6 +89,15 @@ class SchedulerHalf:
         is_prefilled = request.num_output_tokens > 0
         self._orders.ended.append(Ended(request_id, handoff.ticket, is_prefilled))
         return True
+
+    def _handoff(self, request: Request) -> Handoff | None:
+        """Raises ValueError for one that cannot be used here."""
+        handoff = from_params(request.kv_transfer_params)
+        if isinstance(handoff, DecodeHandoff) and len(handoff.source_addresses) != self._num_ranks:
+            raise ValueError(
+                f"{len(handoff.source_addresses)} source addresses for {self._num_ranks} ranks"
+            )
+        return handoff
 
     def _load(
         self, request: Request, handoff: DecodeHandoff, block_ids: list[int], num_tokens: int

@@ -38,8 +38,18 @@ def to_params(handoff: Handoff) -> dict[str, Any]:
 
 
 def from_params(params: Mapping[str, Any] | None) -> Handoff | None:
-    """None for a request without a hand-off of ours. Raises ValueError for a malformed one."""
-    if not params or "leg" not in params:
+    """None for a request without a hand-off of ours. Raises ValueError for a malformed one.
+
+    Bytes must be bytes: no text is decoded to them, so a client's JSON is never a hand-off.
+    """
+    if not params:
         return None
-    # Not through `Handoff`: msgspec takes a union only by its tag, and wants a plain dict.
-    return msgspec.convert(dict(params), Handoff)  # type: ignore[no-any-return]
+    if not isinstance(params, Mapping):
+        raise ValueError(f"kv_transfer_params are a mapping, not a {type(params).__name__}")
+    if "leg" not in params:
+        return None
+    try:
+        handoff: Handoff = msgspec.convert(dict(params), Handoff, builtin_types=(bytes,))
+    except msgspec.ValidationError as error:
+        raise ValueError(f"malformed hand-off: {error}") from error
+    return handoff
