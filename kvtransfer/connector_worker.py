@@ -52,6 +52,7 @@ class WorkerHalf:
             )
             self._mover.post(change)
         if orders.computations:
+            self._mark_all_computed()  # blocks from the prefix cache may be another step's
             self._mover.post(partial(self._open_sends, orders.computations))
 
     def layer_done(self, orders: StepOrders, layer_name: str) -> None:
@@ -64,8 +65,7 @@ class WorkerHalf:
     def end(self, orders: StepOrders) -> None:
         """After the forward pass: sweeps up the layers that no hook has covered."""
         if orders.computations:
-            for layer in self._layers.values():
-                self._cache.mark_computed(layer)
+            self._mark_all_computed()
             self._mover.post(partial(self._all_computed, orders.computations))
 
     def take_finished(self) -> Finished:
@@ -82,6 +82,10 @@ class WorkerHalf:
 
     def close(self) -> None:
         self._mover.stop()
+
+    def _mark_all_computed(self) -> None:
+        for layer in self._layers.values():
+            self._cache.mark_computed(layer)
 
     def _open_sends(self, computations: list[Computation]) -> None:
         now = monotonic()
