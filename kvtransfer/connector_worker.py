@@ -92,14 +92,14 @@ class WorkerHalf:
         sends = self._mover.sends
         for each in computations:
             sends.open(each.ticket, each.request_id, each.lease_seconds, now)
-            sends.place(each.ticket, each.block_ids)
+            sends.place(each.request_id, each.block_ids)
             for layer in self._layers.values():
-                sends.layer_computed(each.ticket, layer, each.first_token, now)
+                sends.layer_computed(each.request_id, layer, each.first_token, now)
 
     def _layer_computed(self, layer: int, computations: list[Computation]) -> None:
         now = monotonic()
         for each in computations:
-            self._mover.sends.layer_computed(each.ticket, layer, each.end_token, now)
+            self._mover.sends.layer_computed(each.request_id, layer, each.end_token, now)
 
     def _all_computed(self, computations: list[Computation]) -> None:
         for layer in self._layers.values():

@@ -61,7 +61,9 @@ class SendLedger:
         return len(self._open)
 
     def open(self, ticket: bytes, request_id: str, lease_seconds: float, now: float) -> None:
-        """A prefill request with this ticket has blocks. Opening twice changes nothing."""
+        """A prefill request with this ticket has blocks. Opening twice changes nothing: if it
+        is another request that shows the ticket, nothing of it will be sent.
+        """
         if ticket in self._open or ticket in self._spent:
             return
         send = Outgoing(ticket, request_id, self.layout, lease_seconds, now + lease_seconds)
@@ -71,13 +73,14 @@ class SendLedger:
         if parked is not None:
             self._answer(send, parked[0], now)
 
-    def place(self, ticket: bytes, block_ids: tuple[int, ...]) -> None:
+    def place(self, request_id: str, block_ids: tuple[int, ...]) -> None:
         """The request's blocks, in prompt order, as the engine holds them now."""
-        if send := self._open.get(ticket):
-            send.block_ids = block_ids
+        if ticket := self._by_request.get(request_id):
+            self._open[ticket].block_ids = block_ids
 
-    def layer_computed(self, ticket: bytes, layer: int, num_tokens: int, now: float) -> None:
-        if send := self._open.get(ticket):
+    def layer_computed(self, request_id: str, layer: int, num_tokens: int, now: float) -> None:
+        if ticket := self._by_request.get(request_id):
+            send = self._open[ticket]
             send.layer_computed(layer, num_tokens, now)
             send.deadline = now + send.lease_seconds
             self._enqueue(ticket)
@@ -101,6 +104,8 @@ class SendLedger:
                 self._refuse(demand, "ticket already answered")
             else:
                 self._answer(send, demand, now)
+        elif demand.ticket in self._parked:
+            self._refuse(demand, "ticket already asked for")
         elif len(self._parked) >= MAX_PARKED:
             self._refuse(demand, f"{MAX_PARKED} demands already wait for their requests")
         else:
@@ -117,6 +122,9 @@ class SendLedger:
 
     def request_ended(self, ticket: bytes, request_id: str, is_prefilled: bool) -> None:
         """The engine has ended the request and keeps its blocks until it is in `freed`."""
+        if ticket in self._open and self._by_request.get(request_id) != ticket:
+            self.freed.append(request_id)
+            return
         if not is_prefilled:
             self.revoke(ticket, "aborted")
         if send := self._open.get(ticket):
