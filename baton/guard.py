@@ -2,9 +2,10 @@
 
     python -m baton.guard FILE...
 
-The supervisor tells it over its standard input of each session that begins ("+ PID") and
-ends ("- PID"). When that pipe closes, because the supervisor ended in whatever way, every
-session that still stands is killed, its shared memory is removed, and so is every FILE.
+The supervisor tells it, a line each over its standard input, of every session that begins
+("+ PID") and ends ("- PID"), and of shared memory that one uses ("shm INODE PATH"). When
+that pipe closes, because the supervisor ended in whatever way, every session that still
+stands is killed, its shared memory is removed, and so is every FILE.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from baton.segments import SegmentLedger
+from baton.segments import Segment, SegmentLedger
 from baton.sessions import end, members
 
 
@@ -23,7 +24,7 @@ def main(files: list[str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     ledger = SegmentLedger()
-    for session in standing(sys.stdin):
+    for session in standing(sys.stdin, ledger):
         ledger.note(members(session))
         end(session)
     ledger.sweep()
@@ -31,12 +32,17 @@ def main(files: list[str]) -> None:
         file.unlink(missing_ok=True)
 
 
-def standing(lines: Iterable[str]) -> set[int]:
+def standing(lines: Iterable[str], ledger: SegmentLedger) -> set[int]:
     """The sessions that began and did not end, once the lines have ended."""
     sessions: set[int] = set()
     for line in lines:
-        sign, _, session = line.strip().partition(" ")
-        (sessions.add if sign == "+" else sessions.discard)(int(session))
+        match line.rstrip("\n").split(" ", 2):
+            case ["+", session]:
+                sessions.add(int(session))
+            case ["-", session]:
+                sessions.discard(int(session))
+            case ["shm", inode, path]:
+                ledger.noted.add(Segment(path, int(inode)))
     return sessions
 
 

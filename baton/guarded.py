@@ -9,24 +9,29 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from baton.segments import Segment
+
 EXIT_SECONDS = 5.0
 
 
 class Guard:
-    """Told of every session that begins and ends. A guard that has died is done without."""
+    """What `baton.guard` is told. A guard that has died is done without."""
 
     def __init__(self, pipe: IO[str]) -> None:
         self._pipe = pipe
 
     def began(self, session: int) -> None:
-        self._tell(f"+ {session}\n")
+        self._tell(f"+ {session}")
 
     def ended(self, session: int) -> None:
-        self._tell(f"- {session}\n")
+        self._tell(f"- {session}")
+
+    def noted(self, segment: Segment) -> None:
+        self._tell(f"shm {segment.inode} {segment.path}")
 
     def _tell(self, line: str) -> None:
         with suppress(OSError, ValueError):
-            self._pipe.write(line)
+            self._pipe.write(f"{line}\n")
             self._pipe.flush()
 
 

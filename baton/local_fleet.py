@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from baton.child import Child
 from baton.console import Console
 from baton.cores import describe
+from baton.custody import Custody
 from baton.errors import StartFailed
 from baton.guarded import Guard
 from baton.lineup import GRACE_SECONDS, STOP_TIERS, Part, ProcessSpec
@@ -18,8 +19,6 @@ from baton.race import race
 from baton.readiness import Readiness
 from baton.run_folder import RunFolder
 from baton.run_state import ProcessState
-from baton.segments import SegmentLedger
-from baton.sessions import members
 from baton.supervisor import GiveUp, Supervisor
 
 READY_POLL_SECONDS = 0.2
@@ -45,12 +44,11 @@ class LocalFleet:
         self._specs = {spec.name: spec for spec in specs}
         self._readiness = readiness
         self._folder = folder
-        self._guard = guard
+        self._custody = Custody(guard)
         self._console = console
         self._start_timeout_seconds = start_timeout_seconds
         self._supervisor = Supervisor((spec.name, STOP_TIERS[spec.part]) for spec in specs)
         self._children: dict[str, Child] = {}
-        self._segments = SegmentLedger()
         self._server_ready = asyncio.Event()
         self._began = time.monotonic()
         self.on_change: Callable[[], None] = lambda: None
@@ -105,7 +103,7 @@ class LocalFleet:
         except OSError as error:
             raise StartFailed(spec.name, f"{spec.name} cannot be started: {error}") from error
         self._children[spec.name] = child
-        self._guard.began(child.pid)
+        self._custody.take(child.pid)
         self._supervisor.started(spec.name, time.monotonic())
         self.on_change()
         return child
@@ -135,7 +133,7 @@ class LocalFleet:
             self._server_ready.set()
         where = f" ({describe(child.spec.cores)})" if child.spec.is_worker else ""
         self._console.line(f"  {name:<11} ready in {took:.1f} s{where}")
-        self._segments.note(members(child.pid))
+        self._custody.note(child.pid)
         self.on_change()
         if self.is_up and not was_up:
             self.on_up()
@@ -160,8 +158,7 @@ class LocalFleet:
         # Forgotten at once: its pid may soon be another's.
         del self._children[child.spec.name]
         await child.kill()
-        self._guard.ended(child.pid)
-        self._segments.sweep()
+        self._custody.release(child.pid)
 
     async def _stop_all(self, hurry: asyncio.Event) -> None:
         for names in self._supervisor.stop():
@@ -170,12 +167,11 @@ class LocalFleet:
             async with asyncio.TaskGroup() as tasks:
                 for child in children:
                     tasks.create_task(self._stop(child, hurry))
-        self._segments.sweep()
 
     async def _stop(self, child: Child, hurry: asyncio.Event) -> None:
-        self._segments.note(members(child.pid))
+        self._custody.note(child.pid)
         await child.stop(GRACE_SECONDS[child.spec.part], hurry)
-        self._guard.ended(child.pid)
+        self._custody.release(child.pid)
         self._supervisor.stopped(child.spec.name, time.monotonic())
         self.on_change()
 
@@ -188,7 +184,7 @@ class LocalFleet:
         while True:
             for name, child in self._children.items():
                 self._log(name).bound()
-                self._segments.note(members(child.pid))
+                self._custody.note(child.pid)
             await asyncio.sleep(UPKEEP_SECONDS)
 
     def _log(self, name: str) -> LogFile:

@@ -38,10 +38,12 @@ class SegmentLedger:
     def __post_init__(self) -> None:
         self._before = frozenset(segments_in(self.root))
 
-    def note(self, pids: Iterable[int]) -> None:
-        """Remember what these living processes of ours use."""
-        for pid in pids:
-            self.noted |= segments_of(pid, self.root) - self._before
+    def note(self, pids: Iterable[int]) -> set[Segment]:
+        """Remember what these living processes of ours use; what of it was not known yet."""
+        used = {segment for pid in pids for segment in segments_of(pid, self.root)}
+        fresh = used - self._before - self.noted
+        self.noted |= fresh
+        return fresh
 
     def sweep(self) -> tuple[str, ...]:
         """Remove what is ours and in nobody's use; returns the paths removed."""

@@ -14,8 +14,8 @@ from redis.exceptions import RedisError
 from fleet.errors import BadFleetUrl, FleetUnavailable
 from fleet.url import check_url, redacted
 
-SOCKET_SECONDS = 2.0
-CALL_SECONDS = 5.0
+CONNECT_SECONDS = 2.0
+CALL_SECONDS = 3.0
 MAX_CONNECTIONS = 4
 
 
@@ -24,8 +24,10 @@ def connect(url: str) -> Redis:
     try:
         return Redis.from_url(
             check_url(url),
-            socket_timeout=SOCKET_SECONDS,
-            socket_connect_timeout=SOCKET_SECONDS,
+            # Reads and writes are bounded by `bounded`: given a timeout, the client would
+            # write under asyncio.wait_for, which loses cancellations in Python 3.11.
+            socket_timeout=None,
+            socket_connect_timeout=CONNECT_SECONDS,
             # One retry: after a server restart, the pool's connections are stale.
             retry=Retry(NoBackoff(), 1),
             max_connections=MAX_CONNECTIONS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import tempfile
@@ -49,8 +50,14 @@ class RunningValkey:
             assert time.monotonic() < deadline, "Valkey did not start"
             time.sleep(0.01)
 
+    def freeze(self) -> None:
+        """It keeps its connections and answers nothing."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
     def stop(self) -> None:
         if self._process:
+            self._process.send_signal(signal.SIGCONT)
             self._process.terminate()
             self._process.wait(START_SECONDS)
             self._process = None

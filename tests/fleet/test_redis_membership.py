@@ -5,6 +5,7 @@ import logging
 import pytest
 from fakeredis import FakeAsyncRedis, FakeServer
 
+from fleet import connection
 from fleet.errors import BadFleetUrl, FleetUnavailable
 from fleet.redis_membership import RedisMembership
 from tests.fleet.builders import eventually, make_member
@@ -68,3 +69,14 @@ async def test_a_restarted_server_is_found_again(own_valkey: RunningValkey) -> N
         own_valkey.start()
         await membership.renew(member, 60)
         assert await membership.members() == (member,)
+
+
+async def test_a_server_that_hangs_is_unavailable_after_a_while(
+    own_valkey: RunningValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "CALL_SECONDS", 0.1)
+    async with RedisMembership.connect(own_valkey.url, "f") as membership:
+        await membership.members()
+        own_valkey.freeze()
+        with pytest.raises(FleetUnavailable, match="no answer in time"):
+            await membership.members()

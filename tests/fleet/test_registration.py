@@ -11,6 +11,7 @@ from fleet.errors import FleetUnavailable
 from fleet.redis_membership import RedisMembership
 from fleet.registration import Registration
 from tests.fleet.builders import PATIENCE_SECONDS, eventually, make_member
+from tests.fleet.server import RunningValkey
 
 LEASE_SECONDS = 0.15
 
@@ -107,3 +108,15 @@ async def test_leaving_without_a_server_is_not_an_error() -> None:
     membership = RedisMembership(FakeAsyncRedis(server=server), "f")
     async with membership, make_registration(membership):
         server.connected = False
+
+
+async def test_a_stay_can_be_ended_at_every_moment_of_a_renewal(
+    valkey: RunningValkey, fleet: str
+) -> None:
+    async with RedisMembership.connect(valkey.url, fleet) as membership:
+        for moment in range(50):
+            registration = Registration(membership, make_member(), lease_seconds=0.003)
+            async with asyncio.timeout(PATIENCE_SECONDS), registration:
+                await asyncio.sleep(moment * 0.0001)
+    async with RedisMembership.connect(valkey.url, fleet) as membership:
+        assert await membership.members() == ()

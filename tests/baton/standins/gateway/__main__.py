@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from standin.gateway import main
+
+main()
