@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from kvtransfer.errors import MalformedMessage
 from kvtransfer.incoming import Incoming, LoadOrder
 from kvtransfer.layout import KvLayout
 from kvtransfer.segment import Segment
 
+MAX_SPENT = 16384
+
 
 class LoadLedger:
     """Opens, fills and closes loads. A load ends exactly once: completed, failed or cancelled.
+
+    A ticket is used once: one that has ended, or was failed before its load was opened, fails
+    the load that shows it again.
 
     `completed`, `failed` and `cancelled` collect request ids for the engine: the first may
     run, the second must recompute, the third may have their blocks freed.
@@ -27,19 +34,25 @@ class LoadLedger:
         self.cancelled: list[str] = []
         self._open: dict[bytes, Incoming] = {}
         self._by_request: dict[str, bytes] = {}
+        self._spent: OrderedDict[bytes, None] = OrderedDict()
 
     @property
     def num_open(self) -> int:
         return len(self._open)
 
-    def open(self, order: LoadOrder, now: float) -> None:
-        if order.ticket in self._open:
+    def open(self, order: LoadOrder, now: float) -> bool:
+        """False if the load has failed at once, because its ticket is in use or spent."""
+        if order.ticket in self._open or order.ticket in self._spent:
             self.failed.append(order.request_id)
             self.num_failed += 1
-            return
+            return False
         load = Incoming(order, self.layout, now, now + order.lease_seconds)
         self._open[order.ticket] = load
         self._by_request[order.request_id] = order.ticket
+        return True
+
+    def is_open(self, ticket: bytes) -> bool:
+        return ticket in self._open
 
     def blocks_of(self, segment: Segment) -> tuple[int, ...] | None:
         """Where `segment` belongs; None if nobody waits for it (counted as late).
@@ -70,6 +83,7 @@ class LoadLedger:
     def fail(self, ticket: bytes) -> LoadOrder | None:
         """The KV will not come: the engine recomputes. None if the load is not open."""
         if ticket not in self._open:
+            self._spend(ticket)
             return None
         self.num_failed += 1
         order = self._close(ticket)
@@ -114,6 +128,7 @@ class LoadLedger:
 
     def check_integrity(self) -> None:
         assert len(self._open) == len(self._by_request), repr(self)
+        assert not self._open.keys() & self._spent.keys(), repr(self)
         for ticket, load in self._open.items():
             assert self._by_request[load.order.request_id] == ticket, repr(self)
             assert not load.is_complete, repr(self)
@@ -124,4 +139,10 @@ class LoadLedger:
     def _close(self, ticket: bytes) -> LoadOrder:
         load = self._open.pop(ticket)
         del self._by_request[load.order.request_id]
+        self._spend(ticket)
         return load.order
+
+    def _spend(self, ticket: bytes) -> None:
+        self._spent[ticket] = None
+        while len(self._spent) > MAX_SPENT:
+            self._spent.popitem(last=False)

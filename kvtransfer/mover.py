@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from kvtransfer.cache import PagedCache
 from kvtransfer.control import ControlChannel
@@ -82,6 +83,7 @@ class Mover:
         self._sender = Sender(self.sends, cache, self._pools[0], self._links, self._lock)
         self._receiver = Receiver(self.loads, cache, self._pools[1], self._links, self._lock)
         self._inbox: deque[Callable[[], object]] = deque()
+        self._errands: deque[Callable[[], object]] = deque()  # only the transfer thread sends
         self._is_asleep = False
         self._is_broken = False
         self._stopping = threading.Event()
@@ -107,6 +109,7 @@ class Mover:
         with self._lock:
             self._run_inbox()
             self.sends.forget_blocks(request_ids)
+        self.transport.wake()
 
     def take_finished(self) -> Finished:
         """What has ended since the last call."""
@@ -147,8 +150,13 @@ class Mover:
 
     def start_load(self, order: LoadOrder) -> None:
         """To be posted: opens a load and sends its demand."""
-        self.loads.open(order, time.monotonic())
-        link = None if self._is_broken else self._links.get(order.source_address)
+        if self.loads.open(order, time.monotonic()) and not self._is_broken:
+            self._errands.append(partial(self._ask_for, order))
+
+    def _ask_for(self, order: LoadOrder) -> None:
+        if not self.loads.is_open(order.ticket):
+            return
+        link = self._links.get(order.source_address)
         if link is None:
             self.fail_load(order.ticket, "no way to it")
             return
@@ -169,7 +177,10 @@ class Mover:
     def decline(self, ticket: bytes, source_address: bytes) -> None:
         """To be posted: this ticket will not be used."""
         if not self._is_broken:
-            self._control.tell(self._links.get(source_address), Cancel(ticket))
+            self._errands.append(partial(self._tell, source_address, Cancel(ticket)))
+
+    def _tell(self, address: bytes, message: Message) -> None:
+        self._control.tell(self._links.get(address), message)
 
     def fail_load(self, ticket: bytes, reason: str) -> bool:
         """To be posted: the engine recomputes. False if there is no such load."""
@@ -199,6 +210,7 @@ class Mover:
         moved = self.transport.poll(0)
         with self._lock:
             moved |= self._run_inbox()
+            moved |= self._run_errands()
             for message in self._control.take():
                 self._obey(message)
                 moved = True
@@ -218,6 +230,12 @@ class Mover:
             self.loads.close()
         return has_any
 
+    def _run_errands(self) -> bool:
+        has_any = bool(self._errands)
+        while self._errands:
+            self._errands.popleft()()
+        return has_any
+
     def _obey(self, message: Message) -> None:
         match message:
             case Demand():
@@ -232,7 +250,7 @@ class Mover:
         for ticket in self.loads.expired(now):
             self.fail_load(ticket, "lease expired")
         for refusal in self.sends.take_refusals():
-            self._control.tell(self._links.get(refusal.reply_address), refusal.message)
+            self._tell(refusal.reply_address, refusal.message)
         self._drop_stalled(now - self._config.stall_seconds)
 
     def _drop_stalled(self, before: float) -> None:
@@ -248,7 +266,7 @@ class Mover:
 
     def _sleep(self) -> None:
         self._is_asleep = True
-        if not self._inbox and not self._stopping.is_set():
+        if not self._inbox and not self._errands and not self._stopping.is_set():
             self.transport.poll(self._sleep_seconds())
         self._is_asleep = False
 
