@@ -1,0 +1,1 @@
+"""Generates answers from prompts whose KV was computed here or elsewhere."""

@@ -1,0 +1,153 @@
+"""What can go wrong in a worker.
+
+WorkerError
+├── StartError          the worker cannot serve: one line for people, exit code 1
+│   ├── BadSettings         a flag or variable that makes no sense
+│   ├── BadModel            the model's folder is none
+│   ├── NotEnoughMemory     weights and KV cache do not fit
+│   ├── PortTaken           another program listens there
+│   └── EngineNotStarted    vLLM refused the configuration or failed to start
+├── EngineLost          the engine has died; fields reason, exit code 1
+├── SessionError        one gateway's session cannot go on; fields reason
+│   ├── GatewayRefused      it cannot have a session here
+│   ├── ProtocolBroken      the gateway sent what makes no sense here
+│   ├── GatewayTooSlow      the gateway does not read what it asked for
+│   ├── EngineGone          the engine died under it
+│   └── SessionOver         either side has hung up: no error, but the end
+└── RequestError        one request; fields code, retryable
+    ├── BadRequest          the leg cannot be run as it was submitted
+    ├── DuplicateRequest    its id is taken in this session
+    ├── RoleNotServed       this worker does not take this leg
+    ├── StaleTicket         the ticket names another incarnation
+    ├── Overloaded          more legs are open than this worker takes
+    ├── Stopping            this worker takes no more, or gives up what is open
+    └── OutputTooLarge      its output does not fit into a message
+
+No message holds prompt text.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class WorkerError(Exception):
+    """Base of every error that a worker raises."""
+
+
+class StartError(WorkerError):
+    """The message is the one line that the user sees."""
+
+
+class BadSettings(StartError):
+    pass
+
+
+class BadModel(StartError):
+    pass
+
+
+class NotEnoughMemory(StartError):
+    pass
+
+
+class PortTaken(StartError):
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(f"cannot listen on {host}:{port}: {reason}")
+        self.host = host
+        self.port = port
+
+
+class EngineNotStarted(StartError):
+    pass
+
+
+class EngineLost(WorkerError):
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the engine has died: {reason}")
+        self.reason = reason
+
+
+class SessionError(WorkerError):
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class GatewayRefused(SessionError):
+    pass
+
+
+class ProtocolBroken(SessionError):
+    pass
+
+
+class GatewayTooSlow(SessionError):
+    pass
+
+
+class EngineGone(SessionError):
+    pass
+
+
+class SessionOver(SessionError):
+    pass
+
+
+class RequestError(WorkerError):
+    """`code` is that of proto Failure."""
+
+    code: ClassVar[str]
+    retryable: ClassVar[bool] = False
+
+
+class BadRequest(RequestError):
+    code = "bad_request"
+
+
+class DuplicateRequest(RequestError):
+    code = "duplicate_request"
+
+    def __init__(self) -> None:
+        super().__init__("a request of this id is open in this session")
+
+
+class RoleNotServed(RequestError):
+    code = "role_not_served"
+
+    def __init__(self, leg: str) -> None:
+        super().__init__(f"this worker does not take the {leg} leg")
+        self.leg = leg
+
+
+class StaleTicket(RequestError):
+    code = "stale_ticket"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("the ticket is for another incarnation of this worker, or another worker")
+
+
+class Overloaded(RequestError):
+    code = "overloaded"
+    retryable = True
+
+    def __init__(self, num_open: int) -> None:
+        super().__init__(f"{num_open} requests are open on this worker already")
+        self.num_open = num_open
+
+
+class Stopping(RequestError):
+    code = "stopping"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("this worker is stopping")
+
+
+class OutputTooLarge(RequestError):
+    code = "output_too_large"
+
+    def __init__(self, num_bytes: int) -> None:
+        super().__init__(f"one step's output takes {num_bytes} bytes, more than a message holds")
+        self.num_bytes = num_bytes

@@ -1,0 +1,182 @@
+"""Between one engine and the sessions of all gateways."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+
+from proto import worker_pb2
+from worker.admission import Admission
+from worker.errors import EngineLost, GatewayRefused, OutputTooLarge, RequestError, Stopping
+from worker.groups import gravest
+from worker.interface import Engine, Step
+from worker.ledger import Ledger, OpenLeg
+from worker.load import Load
+from worker.outbox import Outbox
+
+MAX_MESSAGE_BYTES = 64 * 2**20
+# Left for protobuf's own bytes around a step's outputs.
+MAX_STEP_BYTES = MAX_MESSAGE_BYTES - 2**16
+MAX_SESSIONS = 256
+NEWS_SECONDS = 0.1
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One gateway's session, as the hub knows it."""
+
+    number: int
+    gateway_id: str
+    outbox: Outbox = field(default_factory=Outbox)
+
+
+class Hub:
+    """Submits legs, spreads each step's outputs over the sessions, aborts what has no owner.
+
+    All decisions are synchronous; `run` does the engine's part of the I/O.
+    """
+
+    def __init__(self, engine: Engine, admission: Admission, ledger: Ledger) -> None:
+        self._engine = engine
+        self._admission = admission
+        self._ledger = ledger
+        self._links: dict[int, Link] = {}
+        self._numbers = count(1)
+        self._orphans: list[str] = []
+        self._has_orphans = asyncio.Event()
+        self._load = Load()
+        self._told = self._load
+        self._pause: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        """Ends by EngineLost, or by cancellation."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._take_steps())
+                tasks.create_task(self._abort_orphans())
+        except ExceptionGroup as group:
+            raise gravest(group, EngineLost) from None
+        finally:
+            if self._pause:
+                self._pause.cancel()
+
+    def open(self, gateway_id: str) -> Link:
+        """Raises GatewayRefused."""
+        if len(self._links) >= MAX_SESSIONS:
+            raise GatewayRefused(f"{MAX_SESSIONS} sessions are open already")
+        link = Link(next(self._numbers), gateway_id)
+        self._links[link.number] = link
+        link.outbox.put_load(self._load.to_proto())
+        return link
+
+    def close(self, link: Link) -> None:
+        """Everything that is open in it is aborted. Idempotent."""
+        if self._links.pop(link.number, None):
+            self._give_up(self._ledger.close_session(link.number))
+
+    async def submit(self, link: Link, submit: worker_pb2.Submit) -> None:
+        """Raises RequestError."""
+        order = self._admission.admit(link.number, submit)
+        try:
+            await self._engine.submit(order)
+        except RequestError:
+            self._ledger.close(order.engine_id)
+            raise
+
+    def abort(self, link: Link, request_ids: Iterable[str]) -> None:
+        """Ids that are not open are ignored."""
+        closed = (self._ledger.close_request(link.number, name) for name in request_ids)
+        self._give_up(leg for leg in closed if leg)
+
+    async def revoke(self, revoke: worker_pb2.Revoke) -> None:
+        await self._engine.revoke(revoke.ticket_id, revoke.reason)
+
+    async def report(self) -> worker_pb2.LoadReport:
+        """A fresh reading; waits for the step under way."""
+        self._load = await self._engine.report()
+        self._tell_load()
+        return self._load.to_proto()
+
+    def stop(self) -> None:
+        """Nothing is taken any more; what is open is aborted, and its gateway told."""
+        self._admission.stop()
+        for link in self._links.values():
+            legs = self._ledger.close_session(link.number)
+            self._give_up(legs)
+            for leg in legs:
+                link.outbox.put(failure(leg.request_id, Stopping()))
+            link.outbox.finish()
+
+    async def _take_steps(self) -> None:
+        async for step in self._engine.steps():
+            self.deliver(step)
+
+    def deliver(self, step: Step) -> None:
+        """Passes a step's outputs on, and its load."""
+        for number, names in self._ledger.route(step.outputs()).items():
+            frames = [bytes(frame) for frame in step.encode(names)]
+            num_bytes = sum(map(len, frames))
+            if num_bytes > MAX_STEP_BYTES:
+                self._refuse_outputs(self._links[number], names, num_bytes)
+                continue
+            batch = worker_pb2.StepBatch(outputs=frames)
+            self._links[number].outbox.put(worker_pb2.FromWorker(step=batch), num_bytes)
+        if step.load is not None:
+            self._load = step.load
+            self._tell_load()
+
+    def _refuse_outputs(self, link: Link, names: Mapping[str, str], num_bytes: int) -> None:
+        for engine_id, request_id in names.items():
+            link.outbox.put(failure(request_id, OutputTooLarge(num_bytes)))
+            self._ledger.close(engine_id)
+            self._orphans.append(engine_id)
+        self._has_orphans.set()
+
+    def _tell_load(self) -> None:
+        """At most once in NEWS_SECONDS; the last reading is always told."""
+        if self._pause is not None or self._load == self._told:
+            return
+        self._told = self._load
+        report = self._load.to_proto()
+        for link in self._links.values():
+            link.outbox.put_load(report)
+        self._pause = asyncio.get_running_loop().call_later(NEWS_SECONDS, self._end_pause)
+
+    def _end_pause(self) -> None:
+        self._pause = None
+        self._tell_load()
+
+    def _give_up(self, legs: Iterable[OpenLeg]) -> None:
+        self._orphans.extend(leg.engine_id for leg in legs)
+        if self._orphans:
+            self._has_orphans.set()
+
+    async def _abort_orphans(self) -> None:
+        while True:
+            await self._has_orphans.wait()
+            self._has_orphans.clear()
+            orphans, self._orphans = self._orphans, []
+            await self._engine.abort(orphans)
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError."""
+        self._ledger.check_integrity()
+
+    def __repr__(self) -> str:
+        return f"<Hub: {len(self._links)} sessions, {self._ledger!r}>"
+
+
+def failure(request_id: str, error: RequestError) -> worker_pb2.FromWorker:
+    return worker_pb2.FromWorker(
+        failure=worker_pb2.Failure(
+            request_id=request_id,
+            code=error.code,
+            message=str(error),
+            retryable=error.retryable,
+        )
+    )

@@ -1,0 +1,69 @@
+"""What a worker asks of an engine, whichever stands behind it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from proto import worker_pb2
+from worker.leg import Order
+from worker.load import Load
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What does not change while the engine lives.
+
+    `transfer_addresses`: where the KV transport of each rank is reached.
+    """
+
+    vllm_version: str
+    kv_layout: worker_pb2.KvLayout
+    capacity: worker_pb2.Capacity
+    transfer_addresses: tuple[bytes, ...]
+
+
+class Step(Protocol):
+    """What one engine step has brought."""
+
+    @property
+    def load(self) -> Load | None:
+        """None if it has not changed."""
+
+    def outputs(self) -> Iterable[tuple[str, bool]]:
+        """Engine ids with an output, and whether it is the last for that id."""
+
+    def encode(self, names: Mapping[str, str]) -> Sequence[bytes]:
+        """vLLM's msgpack frames of EngineCoreOutputs with the outputs of the engine ids in
+        `names`, under the request ids there. Each output may be encoded once.
+        """
+
+
+class Engine(Protocol):
+    """A running engine core. Its owner starts and closes it.
+
+    Every method but `abort` raises EngineLost once the engine has died. Engine ids are
+    never used twice.
+    """
+
+    @property
+    def facts(self) -> EngineFacts: ...
+
+    async def submit(self, order: Order) -> None:
+        """Start one leg. Raises BadRequest, and nothing follows then, if it cannot be run."""
+
+    async def abort(self, engine_ids: Sequence[str]) -> None:
+        """Free what these legs hold, at once. Ids that are not open are ignored.
+
+        Outputs that were under way may still come; no last one follows.
+        """
+
+    async def revoke(self, ticket_id: bytes, reason: str) -> bool:
+        """The KV of this ticket will not be moved. False if the ticket is not open here."""
+
+    def steps(self) -> AsyncIterator[Step]:
+        """Each step that has brought outputs or another load, in order. One reader only."""
+
+    async def report(self) -> Load:
+        """A fresh reading. Waits for the step under way."""

@@ -1,0 +1,90 @@
+"""One leg of a request: prefill, which ends with the prompt's KV, or decode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from fleet.member import Role
+from kvtransfer.handoff import DecodeHandoff, PrefillHandoff, to_params
+from proto import worker_pb2
+from proto.ticket import Ticket
+from worker.errors import BadRequest
+
+__all__ = [
+    "Leg",
+    "Order",
+    "Role",
+    "extra_args",
+    "role_of",
+    "to_proto_role",
+    "transfer_params",
+]
+
+PROTO_ROLES: Mapping[Role, worker_pb2.Role] = MappingProxyType(
+    {Role.PREFILL: worker_pb2.ROLE_PREFILL, Role.DECODE: worker_pb2.ROLE_DECODE}
+)
+# Parameters of a connector in a request are Baton's, never the client's.
+TRANSFER_ARGS = ("kv_transfer_params", "ec_transfer_params")
+ROLES: Mapping[int, Role] = MappingProxyType({int(v): k for k, v in PROTO_ROLES.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """How a worker runs the legs of one role.
+
+    `sampling` takes the place of the client's sampling parameters; None keeps them.
+    """
+
+    role: Role
+    max_open_requests: int
+    sampling: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One leg as the engine is to run it.
+
+    `frames` are vLLM's msgpack of an EngineCoreRequest, whose own id does not count.
+    `transfer` becomes its kv_transfer_params.
+    """
+
+    engine_id: str
+    leg: Leg
+    frames: tuple[bytes, ...]
+    transfer: Mapping[str, Any] | None
+
+
+def role_of(leg: int) -> Role | None:
+    """None for a leg that this version does not know."""
+    return ROLES.get(leg)
+
+
+def to_proto_role(role: Role) -> worker_pb2.Role:
+    return PROTO_ROLES[role]
+
+
+def transfer_params(role: Role, ticket: Ticket | None) -> dict[str, Any] | None:
+    """What the KV connector is told of the hand-off. Raises BadRequest."""
+    if role is Role.PREFILL and ticket is None:
+        raise BadRequest("a prefill leg needs a ticket")
+    if ticket is None:
+        return None
+    if role is Role.PREFILL:
+        return to_params(PrefillHandoff(ticket.id, ticket.lease_seconds))
+    source = f"{ticket.source_worker}/{ticket.source_incarnation}"
+    return to_params(
+        DecodeHandoff(ticket.id, ticket.lease_seconds, source, ticket.source_addresses)
+    )
+
+
+def extra_args(
+    given: Mapping[str, Any] | None, transfer: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    """A request's extra sampling arguments, once the hand-off is Baton's."""
+    kept = {name: value for name, value in (given or {}).items() if name not in TRANSFER_ARGS}
+    if transfer is not None:
+        kept["kv_transfer_params"] = dict(transfer)
+    return kept or None

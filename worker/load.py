@@ -1,0 +1,43 @@
+"""How busy a worker is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+
+import msgspec
+
+from kvtransfer.stats import Transfers
+from proto import worker_pb2
+
+NAMES = tuple(each.name for each in fields(Transfers))
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One reading: what the scheduler has, and what all ranks together have moved."""
+
+    num_running: int = 0
+    num_waiting: int = 0
+    num_kv_blocks: int = 0
+    num_kv_blocks_used: int = 0
+    transfers: Transfers = field(default_factory=Transfers)
+
+    def to_proto(self) -> worker_pb2.LoadReport:
+        moved = self.transfers
+        return worker_pb2.LoadReport(
+            num_running=self.num_running,
+            num_waiting=self.num_waiting,
+            num_kv_blocks=self.num_kv_blocks,
+            num_kv_blocks_used=self.num_kv_blocks_used,
+            transfers=worker_pb2.Transfers(**{name: getattr(moved, name) for name in NAMES}),
+        )
+
+
+def sum_of_ranks(ranks: Iterable[Mapping[str, float]]) -> Transfers:
+    """Each rank's own counters by name; a name that is missing counts as 0."""
+    totals = dict.fromkeys(NAMES, 0.0)
+    for rank in ranks:
+        for name in NAMES:
+            totals[name] += rank.get(name, 0)
+    return msgspec.convert(totals, Transfers, strict=False)

@@ -1,0 +1,182 @@
+"""The worker process: builds everything, serves, and takes it all down again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+
+from fleet.errors import FleetError, Superseded
+from fleet.member import Member, new_incarnation
+from fleet.membership import Membership
+from fleet.redis_membership import RedisMembership
+from fleet.registration import Registration
+from worker.admission import Admission, Identity
+from worker.description import describe, member
+from worker.environment import engine_environment
+from worker.errors import EngineLost, WorkerError
+from worker.groups import gravest
+from worker.hub import Hub
+from worker.interface import Engine
+from worker.ledger import Ledger
+from worker.leg import Leg, Role
+from worker.model_folder import ModelFolder
+from worker.server import check_port, open_server
+from worker.servicer import Servicer
+from worker.settings import WorkerSettings, load
+from worker.shutdown import exit_on_signal, stop_on_signal
+
+LEAVE_SECONDS = 1.0
+MIB = 2**20
+KV_ROLES = {
+    frozenset({Role.PREFILL}): "kv_producer",
+    frozenset({Role.DECODE}): "kv_consumer",
+    frozenset({Role.PREFILL, Role.DECODE}): "kv_both",
+}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One kind of worker: its name on the command line, its settings, the legs it takes."""
+
+    name: str
+    settings: type[WorkerSettings]
+    legs: tuple[Leg, ...]
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        return tuple(leg.role for leg in self.legs)
+
+    @property
+    def kv_role(self) -> str:
+        """vLLM's word for it."""
+        return KV_ROLES[frozenset(self.roles)]
+
+
+def main(program: Program, arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 0 after SIGTERM, 1 after an error, which is the last line on stderr."""
+    exit_on_signal()
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        words = sys.argv[1:] if arguments is None else arguments
+        settings = load(program.settings, program.name, words)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(program, settings))
+    except (WorkerError, FleetError) as error:
+        return fail(str(error))
+    except Exception as error:
+        logger.exception("a defect of the worker")
+        return fail(f"the worker failed: {type(error).__name__}: {error}")
+    return 0
+
+
+def fail(reason: str) -> int:
+    sys.stdout.flush()
+    sys.stderr.write(f"error: {' '.join(reason.split())}\n")
+    return 1
+
+
+async def run(program: Program, settings: WorkerSettings) -> None:
+    """Returns after SIGTERM. Raises WorkerError or FleetError."""
+    host = settings.reached_by
+    model = ModelFolder.open(Path(settings.model))
+    check_port(settings.host, settings.port)
+    async with (
+        open_membership(settings) as membership,
+        open_engine(program, settings, model) as engine,
+    ):
+        identity = Identity(
+            settings.worker_id, new_incarnation(), len(engine.facts.transfer_addresses)
+        )
+        description = describe(identity, program.roles, model, engine.facts)
+        ledger = Ledger()
+        hub = Hub(engine, Admission(identity, program.legs, ledger), ledger)
+        servicer = Servicer(description, hub)
+        async with open_server(servicer, settings.host, settings.port) as port:
+            us = member(description, program.roles, f"{host}:{port}", os.getpid(), time.time())
+            await serve(hub, membership, us)
+
+
+async def serve(hub: Hub, membership: Membership, us: Member) -> None:
+    """Returns after SIGTERM, when nothing is open any more.
+
+    Raises EngineLost, FleetUnavailable if the worker could not join, and Superseded.
+    """
+    try:
+        with stop_on_signal() as stop:
+            async with asyncio.TaskGroup() as tasks:
+                running = tasks.create_task(hub.run())
+                await stay_in_fleet(stop, membership, us)
+                hub.stop()
+                running.cancel()
+    except ExceptionGroup as group:
+        raise gravest(group, FleetError, EngineLost) from None
+
+
+async def stay_in_fleet(stop: asyncio.Event, membership: Membership, us: Member) -> None:
+    """Until told to stop. Raises Superseded if another incarnation takes the place."""
+    async with open_registration(membership, us) as registration:
+        logger.info("%s is ready at %s", us.worker_id, us.address)
+        async with asyncio.TaskGroup() as tasks:
+            ends = [tasks.create_task(each.wait()) for each in (stop, registration.lost)]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            is_superseded = registration.lost.is_set()
+            for end in ends:
+                end.cancel()
+    if is_superseded:
+        raise Superseded(us.worker_id)
+
+
+@asynccontextmanager
+async def open_membership(settings: WorkerSettings) -> AsyncIterator[RedisMembership]:
+    """Raises FleetError if the fleet's state cannot be reached, before anything is loaded."""
+    async with RedisMembership.connect(settings.redis, settings.fleet) as membership:
+        await membership.members()
+        yield membership
+
+
+@asynccontextmanager
+async def open_registration(membership: Membership, us: Member) -> AsyncIterator[Registration]:
+    """A stay in the fleet that a silent server cannot prolong by more than LEAVE_SECONDS."""
+    registration = Registration(membership, us)
+    await registration.__aenter__()
+    try:
+        yield registration
+    finally:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await registration.__aexit__(None, None, None)
+
+
+@asynccontextmanager
+async def open_engine(
+    program: Program, settings: WorkerSettings, model: ModelFolder
+) -> AsyncIterator[Engine]:
+    """Raises StartError."""
+    num_cores = len(os.sched_getaffinity(0))
+    os.environ.update(engine_environment(os.environ, num_cores, settings.kv_cache_gib))
+    # Only now: vLLM reads its environment when it is imported.
+    import worker.engine as vllm_engine
+
+    plan = vllm_engine.EnginePlan(
+        model=model,
+        kv_role=program.kv_role,
+        staging_bytes=settings.staging_mib * MIB,
+        dtype=settings.dtype,
+        max_model_len=settings.max_model_len,
+        words=settings.engine_args,
+    )
+    async with vllm_engine.open_engine(plan) as engine:
+        yield engine

@@ -1,0 +1,193 @@
+"""One gateway's stream: its first messages, what it asks, what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import grpc
+import grpc.aio
+
+from proto import worker_pb2
+from worker.errors import (
+    EngineGone,
+    EngineLost,
+    GatewayRefused,
+    GatewayTooSlow,
+    ProtocolBroken,
+    RequestError,
+    SessionError,
+    SessionOver,
+)
+from worker.groups import gravest
+from worker.hub import Hub, Link, failure
+
+MAX_GATEWAY_ID_LENGTH = 128
+
+logger = logging.getLogger(__name__)
+
+
+class Call(Protocol):
+    """gRPC's stream, from the server's side. `read` gives grpc.aio.EOF at its end."""
+
+    async def read(self) -> worker_pb2.ToWorker: ...
+
+    async def write(self, message: worker_pb2.FromWorker) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """A gateway that takes no message for `stall_seconds` loses its session.
+
+    A ping is answered without a load if the engine does not report in `report_seconds`.
+    At most `max_questions` pings and revokes are under way; then nothing more is read.
+    """
+
+    hello_seconds: float = 5.0
+    stall_seconds: float = 10.0
+    report_seconds: float = 2.0
+    max_questions: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Welcomer:
+    """What a gateway must know to be welcome, and is told then."""
+
+    vllm_version: str
+    incarnation: str
+
+    def welcome(self, message: worker_pb2.ToWorker) -> tuple[str, worker_pb2.FromWorker]:
+        """The gateway's id, and the answer. Raises SessionError."""
+        if message.WhichOneof("message") != "hello":
+            raise ProtocolBroken("the first message of a session is Hello")
+        hello = message.hello
+        if not 0 < len(hello.gateway_id) <= MAX_GATEWAY_ID_LENGTH:
+            raise ProtocolBroken(f"a gateway id has 1 to {MAX_GATEWAY_ID_LENGTH} characters")
+        if hello.vllm_version != self.vllm_version:
+            raise GatewayRefused(
+                f"the gateway has vLLM {hello.vllm_version}, this worker has {self.vllm_version}"
+            )
+        welcome = worker_pb2.Welcome(incarnation=self.incarnation)
+        return hello.gateway_id, worker_pb2.FromWorker(welcome=welcome)
+
+
+class Session:
+    """Reads and writes one stream until either side ends it. The hub then aborts the rest."""
+
+    def __init__(
+        self, call: Call, hub: Hub, welcomer: Welcomer, limits: SessionLimits | None = None
+    ) -> None:
+        self._call = call
+        self._hub = hub
+        self._welcomer = welcomer
+        self._limits = limits or SessionLimits()
+        self._questions = asyncio.Semaphore(self._limits.max_questions)
+
+    async def run(self) -> None:
+        """Returns when the gateway has ended the stream or the hub stops. Raises SessionError."""
+        gateway_id, welcome = self._welcomer.welcome(await self._hello())
+        link = self._hub.open(gateway_id)
+        try:
+            await self._write(welcome)
+            await self._exchange(link)
+        except SessionOver as end:
+            logger.info("session %d with %s: %s", link.number, gateway_id, end)
+        except EngineLost as lost:
+            raise EngineGone(str(lost)) from lost
+        finally:
+            self._hub.close(link)
+
+    async def _hello(self) -> worker_pb2.ToWorker:
+        try:
+            async with asyncio.timeout(self._limits.hello_seconds):
+                return await self._read()
+        except TimeoutError:
+            raise ProtocolBroken("no Hello came") from None
+        except SessionOver:
+            raise ProtocolBroken("the stream ended before Hello") from None
+
+    async def _exchange(self, link: Link) -> None:
+        """Ends by SessionError, EngineLost or cancellation."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._take_all(link, tasks))
+                tasks.create_task(self._watch_overflow(link))
+                await self._write_all(link)
+                raise SessionOver("the worker stops")
+        except ExceptionGroup as group:
+            raise gravest(group, SessionOver, SessionError, EngineLost) from None
+
+    async def _take_all(self, link: Link, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            await self._take(link, await self._read(), tasks)
+
+    async def _take(
+        self, link: Link, message: worker_pb2.ToWorker, tasks: asyncio.TaskGroup
+    ) -> None:
+        match message.WhichOneof("message"):
+            case "submit":
+                await self._submit(link, message.submit)
+            case "abort":
+                self._hub.abort(link, message.abort.request_ids)
+            case "ping":
+                await self._ask(tasks, partial(self._pong, link, message.ping))
+            case "revoke":
+                await self._ask(tasks, partial(self._hub.revoke, message.revoke))
+            case "hello":
+                raise ProtocolBroken("a session has one Hello")
+            case _:
+                logger.debug("a message of a later version was ignored")
+
+    async def _submit(self, link: Link, submit: worker_pb2.Submit) -> None:
+        try:
+            await self._hub.submit(link, submit)
+        except RequestError as error:
+            logger.info("request refused (%s): %s", error.code, error)
+            link.outbox.put(failure(submit.request_id, error))
+
+    async def _ask(
+        self, tasks: asyncio.TaskGroup, question: Callable[[], Coroutine[None, None, None]]
+    ) -> None:
+        """The engine answers between steps: the next messages need not wait for it."""
+        await self._questions.acquire()
+        tasks.create_task(question()).add_done_callback(lambda _: self._questions.release())
+
+    async def _pong(self, link: Link, ping: worker_pb2.Ping) -> None:
+        pong = worker_pb2.Pong(nonce=ping.nonce)
+        try:
+            async with asyncio.timeout(self._limits.report_seconds):
+                pong.load.CopyFrom(await self._hub.report())
+        except TimeoutError:
+            logger.debug("the engine is too busy to report")
+        link.outbox.put(worker_pb2.FromWorker(pong=pong))
+
+    async def _write_all(self, link: Link) -> None:
+        while message := await link.outbox.get():
+            await self._write(message)
+
+    async def _write(self, message: worker_pb2.FromWorker) -> None:
+        try:
+            async with asyncio.timeout(self._limits.stall_seconds):
+                await self._call.write(message)
+        except TimeoutError:
+            seconds = self._limits.stall_seconds
+            raise GatewayTooSlow(f"the gateway has read nothing for {seconds:g} s") from None
+        except grpc.RpcError as error:
+            raise SessionOver("the stream broke") from error
+
+    async def _read(self) -> worker_pb2.ToWorker:
+        try:
+            message = await self._call.read()
+        except grpc.RpcError as error:
+            raise SessionOver("the stream broke") from error
+        if not isinstance(message, worker_pb2.ToWorker):
+            raise SessionOver("the stream ended")
+        return message
+
+    async def _watch_overflow(self, link: Link) -> None:
+        await link.outbox.overflowed.wait()
+        raise GatewayTooSlow(f"the gateway has left too much unread: {link.outbox!r}")

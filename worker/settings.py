@@ -1,0 +1,129 @@
+"""Every setting of a worker process, its default and its meaning."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from inspect import cleandoc
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    CliSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from fleet.member import check_name
+from worker.errors import BadSettings
+
+ENV_PREFIX = "BATON_"
+WILDCARDS = ("0.0.0.0", "::", "[::]", "")
+
+
+def check_words(words: str) -> str:
+    """Raises ValueError if a shell could not split it into arguments."""
+    shlex.split(words)
+    return words
+
+
+def check_id(name: str) -> str:
+    check_name("the name", name)
+    return name
+
+
+Words = Annotated[str, AfterValidator(check_words)]
+Name = Annotated[str, AfterValidator(check_id)]
+
+
+class WorkerSettings(BaseSettings):
+    """Flags go over environment variables (BATON_MODEL for --model, and so on), and those
+    over the defaults.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        cli_kebab_case=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+    )
+
+    model: str = Field(min_length=1, description="folder with config.json, weights and tokenizer")
+    worker_id: Name = Field(description="this worker's name in the fleet, kept over restarts")
+    redis: str = Field(
+        min_length=1, description="fleet state: a redis://, rediss:// or unix:// URL"
+    )
+    fleet: Name = Field("baton", description="the fleet's name; one Redis may hold several")
+    host: str = Field("127.0.0.1", description="address to listen on for gateways")
+    port: int = Field(0, ge=0, le=65535, description="its port; 0 takes a free one")
+    advertise: str | None = Field(
+        None, min_length=1, description="address that gateways reach --host by, if it is another"
+    )
+    dtype: str = Field("auto", description="number format of the weights, as vLLM names it")
+    max_model_len: int | None = Field(
+        None, ge=1, description="most tokens of prompt and answer together; the model's if not set"
+    )
+    kv_cache_gib: int | None = Field(
+        None, ge=1, description="KV cache on a CPU, in GiB; 1 if not set. A GPU's is what is free"
+    )
+    engine_args: Words = Field(
+        "", description='more vLLM flags in one string: --engine-args="--block-size 64"'
+    )
+    staging_mib: int = Field(
+        64, ge=1, description="memory through which KV passes to and from the network, in MiB"
+    )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        # --help shows it, and would keep the indentation.
+        cls.__doc__ = cleandoc(cls.__doc__ or "")
+
+    @property
+    def reached_by(self) -> str:
+        """The host that gateways are told. Raises BadSettings if there is none."""
+        if self.advertise:
+            return self.advertise
+        if self.host in WILDCARDS:
+            raise BadSettings(
+                f"--host {self.host or repr('')} is no address to be reached by: "
+                "name one with --advertise"
+            )
+        return self.host
+
+
+Settings = TypeVar("Settings", bound=WorkerSettings)
+
+
+def load(kind: type[Settings], program: str, arguments: Sequence[str]) -> Settings:
+    """Raises BadSettings with every bad key as its user wrote it; exits after --help."""
+    try:
+        source: CliSettingsSource[Settings] = CliSettingsSource(
+            kind, cli_prog_name=program, cli_exit_on_error=False
+        )
+        return CliApp.run(kind, cli_args=list(arguments), cli_settings_source=source)
+    except SettingsError as error:
+        problem = str(error).removeprefix("error parsing CLI: ")
+        raise BadSettings(f"{problem} (see {program} --help)") from error
+    except ValidationError as error:
+        problems = "; ".join(describe(each, arguments, os.environ) for each in error.errors())
+        raise BadSettings(f"{problems} (see {program} --help)") from error
+
+
+def describe(
+    problem: ErrorDetails, arguments: Sequence[str], environment: Mapping[str, str]
+) -> str:
+    key = str(problem["loc"][0])
+    flag, variable = f"--{key.replace('_', '-')}", f"{ENV_PREFIX}{key.upper()}"
+    if problem["type"] == "missing":
+        return f"{flag} is required"
+    is_flag = any(word == flag or word.startswith(f"{flag}=") for word in arguments)
+    name = variable if variable in environment and not is_flag else flag
+    reason = problem["msg"].removeprefix("Value error, ")
+    return f"{name} {str(problem['input'])!r}: {reason[0].lower()}{reason[1:]}"
