@@ -20,6 +20,7 @@ import contextlib
 import os
 import select
 import socket
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ _WHOLE_TAG = (1 << 64) - 1
 _CANCEL_STEP_NANOSECONDS = 1_000_000
 _CANCEL_STEPS = 10
 _MAX_STEPS = 64
+_CHECKSUM_BYTES = 4
 
 
 def _load_ucxx() -> Any:
@@ -51,6 +53,20 @@ def _host_id() -> bytes:
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{boot}/{socket.gethostname()}".encode()
+
+
+def _pack_address(host: bytes, worker: bytes) -> bytes:
+    """With a checksum, because UCX aborts the process that is given a damaged address."""
+    body = len(host).to_bytes() + host + worker
+    return zlib.crc32(body).to_bytes(_CHECKSUM_BYTES) + body
+
+
+def _unpack_address(address: bytes) -> tuple[bytes, bytes]:
+    """The host's id and the UCX worker's address."""
+    checksum, body = address[:_CHECKSUM_BYTES], address[_CHECKSUM_BYTES:]
+    if not body or zlib.crc32(body).to_bytes(_CHECKSUM_BYTES) != checksum:
+        raise TransportUnavailable(f"{len(address)} bytes that are no address of ours")
+    return body[1 : 1 + body[0]], body[1 + body[0] :]
 
 
 class _Operation:
@@ -101,7 +117,7 @@ class _UcxInbox:
         self.worker = ucxx.UCXWorker(context)
         self.worker.init_blocking_progress_mode()
         self.is_closed = False
-        self.address: bytes = len(host).to_bytes() + host + self.worker.address.tobytes()
+        self.address = _pack_address(host, self.worker.address.tobytes())
         self._tags = {kind: ucxx.UCXXTag(int(kind)) for kind in Kind}
         self._mask = ucxx.UCXXTagMask(_WHOLE_TAG)
         self._epoll = epoll
@@ -133,8 +149,8 @@ class _UcxLink(_UcxInbox):
     def __init__(
         self, ucxx: Any, context: Any, epoll: select.epoll, host: bytes, remote: bytes
     ) -> None:
+        remote_host, remote_worker = _unpack_address(remote)
         super().__init__(ucxx, context, epoll, host)
-        remote_host, remote_worker = remote[1 : 1 + remote[0]], remote[1 + remote[0] :]
         try:
             self._endpoint = ucxx.UCXEndpoint.create_from_worker_address(
                 self.worker,
