@@ -96,4 +96,4 @@ def describe(problem: ErrorDetails, layers: list[Layer]) -> str:
     key = str(problem["loc"][0])
     layer = next(layer for layer in layers if key in layer.values)
     reason = problem["msg"].removeprefix("Value error, ")
-    return f"{layer.spell(key)} {str(problem['input'])!r}: {reason[0].lower()}{reason[1:]}"
+    return f"{layer.spell(key)} {problem['input']!r}: {reason[0].lower()}{reason[1:]}"

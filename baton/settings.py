@@ -44,7 +44,8 @@ class StateSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     state_dir: Path | None = Field(
-        None, description="folder of the run's state, socket and logs (default: run in .baton)"
+        default=None,
+        description="folder of the run's state, socket and logs (default: run in .baton)",
     )
 
 
@@ -52,30 +53,43 @@ class UpSettings(StateSettings):
     """What `baton up` starts, and how."""
 
     model: str = Field(
-        DEFAULT_MODEL, min_length=1, description="a local folder, a hub id, or the default model"
+        default=DEFAULT_MODEL,
+        min_length=1,
+        description="a local folder, a hub id, or the default model",
     )
     served_model_name: str | None = Field(
-        None, min_length=1, description="the model's name for clients (default: its own)"
+        default=None, min_length=1, description="the model's name for clients (default: its own)"
     )
-    prefill: int = Field(1, ge=0, description="number of prefill workers")
-    decode: int = Field(1, ge=1, description="number of decode workers")
-    host: str = Field("127.0.0.1", min_length=1, description="address the gateway listens on")
-    port: int = Field(8000, ge=0, le=65535, description="its port; 0 takes a free one")
-    dtype: str = Field("auto", description="number format of the weights, as vLLM names it")
+    prefill: int = Field(default=1, ge=0, description="number of prefill workers")
+    decode: int = Field(default=1, ge=1, description="number of decode workers")
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="address the gateway listens on"
+    )
+    port: int = Field(default=8000, ge=0, le=65535, description="its port; 0 takes a free one")
+    dtype: str = Field(default="auto", description="number format of the weights, as vLLM names it")
     max_model_len: int | None = Field(
-        None, ge=1, description="most tokens of prompt and answer together (default: the model's)"
+        default=None,
+        ge=1,
+        description="most tokens of prompt and answer together (default: the model's)",
     )
     kv_cache_gib: int = Field(
-        1, ge=1, description="KV cache of each worker on a CPU, in GiB; a GPU's is what is free"
+        default=1,
+        ge=1,
+        description="KV cache of each worker on a CPU, in GiB; a GPU's is what is free",
     )
-    engine_args: Words = Field("", description="more vLLM flags for every worker, in one string")
-    prefill_args: Words = Field("", description="more vLLM flags for the prefill workers")
-    decode_args: Words = Field("", description="more vLLM flags for the decode workers")
+    engine_args: Words = Field(
+        default="", description="more vLLM flags for every worker, in one string"
+    )
+    prefill_args: Words = Field(default="", description="more vLLM flags for the prefill workers")
+    decode_args: Words = Field(default="", description="more vLLM flags for the decode workers")
     redis: RedisUrl | None = Field(
-        None, description="fleet state: redis://, rediss:// or unix:// (default: embedded Valkey)"
+        default=None,
+        description="fleet state: redis://, rediss:// or unix:// (default: embedded Valkey)",
     )
-    fleet: FleetName = Field("baton", description="the fleet's name; one Redis may hold several")
+    fleet: FleetName = Field(
+        default="baton", description="the fleet's name; one Redis may hold several"
+    )
     start_timeout_seconds: float = Field(
-        600, gt=0, description="give up when a process is not ready after so long"
+        default=600, gt=0, description="give up when a process is not ready after so long"
     )
-    detach: bool = Field(False, description="return when ready, serve in the background")
+    detach: bool = Field(default=False, description="return when ready, serve in the background")

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from baton.cores import assign
+from baton.gpus import assign_gpus
+from baton.lineup import GRACE_SECONDS, Part, ProcessSpec, Site, line_up, valkey
+from baton.settings import UpSettings
+from fleet.valkey import ValkeyServer
+
+
+def make_lineup(
+    settings: UpSettings, *, gpus: tuple[str, ...] = (), environment: dict[str, str] | None = None
+) -> dict[str, ProcessSpec]:
+    num_workers = settings.prefill + settings.decode
+    site = Site(
+        model=Path("/models/tiny"),
+        served_model_name="tiny",
+        redis="unix:///run/valkey.sock",
+        port=8000,
+        cores=assign(range(4), num_workers),
+        gpus=assign_gpus(gpus, num_workers),
+        environment=environment or {},
+    )
+    return {spec.name: spec for spec in line_up(settings, site)}
+
+
+def test_workers_come_before_the_gateway_and_are_numbered() -> None:
+    lineup = make_lineup(UpSettings(prefill=2, decode=1))
+    assert list(lineup) == ["prefill-0", "prefill-1", "decode-0", "gateway"]
+
+
+def test_a_worker_is_told_what_its_command_line_says() -> None:
+    spec = make_lineup(UpSettings(max_model_len=4096, kv_cache_gib=2))["prefill-0"]
+    assert spec.command[:3] == (sys.executable, "-m", "prefill_worker")
+    assert shlex.join(spec.command[3:]) == (
+        "--model /models/tiny --redis unix:///run/valkey.sock --fleet baton --dtype auto "
+        "--max-model-len 4096 --worker-id prefill-0 --host 127.0.0.1 --port 0 --kv-cache-gib 2"
+    )
+    assert spec.is_worker
+
+
+def test_the_gateway_is_told_whom_to_expect() -> None:
+    spec = make_lineup(UpSettings(prefill=2, decode=1, host="0.0.0.0"))["gateway"]
+    words = shlex.join(spec.command)
+    assert "--served-model-name tiny --host 0.0.0.0 --port 8000" in words
+    assert "--expect-prefill 2 --expect-decode 1" in words
+    assert not spec.is_worker
+
+
+def test_engine_arguments_of_a_role_follow_those_of_all() -> None:
+    lineup = make_lineup(
+        UpSettings(engine_args="--seed 1", prefill_args="--a 'x y'", decode_args="--b")
+    )
+    assert lineup["prefill-0"].command[-1] == "--engine-args=--seed 1 --a 'x y'"
+    assert lineup["decode-0"].command[-1] == "--engine-args=--seed 1 --b"
+    assert lineup["gateway"].command[-1] == "--engine-args=--seed 1"
+
+
+def test_workers_have_their_cores_and_as_many_threads() -> None:
+    lineup = make_lineup(UpSettings(prefill=0, decode=1))
+    decode = lineup["decode-0"]
+    assert decode.cores == (0, 1, 2)
+    assert decode.environment["OMP_NUM_THREADS"] == "3"
+    assert lineup["gateway"].cores == (3,)
+
+
+def test_what_must_agree_is_fixed_and_the_rest_is_the_users() -> None:
+    theirs = {"PYTHONHASHSEED": "7", "VLLM_CPU_OMP_THREADS_BIND": "0-1", "BATON_PORT": "1"}
+    environment = make_lineup(UpSettings(), environment=theirs)["decode-0"].environment
+    assert environment["PYTHONHASHSEED"] == "0"
+    assert environment["VLLM_CPU_OMP_THREADS_BIND"] == "0-1"
+    assert environment["HF_HUB_OFFLINE"] == "1"
+    assert "BATON_PORT" not in environment
+
+
+def test_workers_see_their_gpus_and_the_gateway_none() -> None:
+    lineup = make_lineup(UpSettings(), gpus=("0", "1"))
+    visible = [spec.environment["CUDA_VISIBLE_DEVICES"] for spec in lineup.values()]
+    assert visible == ["0", "1", ""]
+    assert "--engine-args" not in shlex.join(lineup["decode-0"].command)
+
+
+def test_neighbours_on_one_gpu_are_told_to_share_it() -> None:
+    lineup = make_lineup(UpSettings(), gpus=("0",))
+    assert lineup["decode-0"].command[-1] == "--engine-args=--gpu-memory-utilization 0.45"
+
+
+def test_valkey_runs_where_the_gateway_runs() -> None:
+    spec = valkey(ValkeyServer(Path("/run/v.sock")), (3,), {})
+    assert (spec.part, spec.cores) == (Part.VALKEY, (3,))
+
+
+def test_an_orderly_stop_takes_ten_seconds_at_most() -> None:
+    tiers = (Part.GATEWAY, Part.DECODE, Part.VALKEY)
+    assert sum(GRACE_SECONDS[part] for part in tiers) < 10
