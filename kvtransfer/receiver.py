@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from threading import Lock
 
 from kvtransfer.cache import PagedCache
@@ -13,7 +14,7 @@ from kvtransfer.links import Links
 from kvtransfer.loads import LoadLedger
 from kvtransfer.segment import HEADER_BYTES, Segment
 from kvtransfer.staging import StagingPool
-from kvtransfer.transport import Kind, Link
+from kvtransfer.transport import Arrival, Kind, Link
 
 logger = logging.getLogger("vllm.baton.receiver")
 
@@ -39,6 +40,7 @@ class Receiver:
         self._links = links
         self._lock = lock
         self._flights = Flights()
+        self._num_taken = 0
 
     @property
     def num_under_way(self) -> int:
@@ -46,15 +48,15 @@ class Receiver:
 
     def take(self) -> bool:
         """Starts receiving what has come, the links in turn, while there are slots for it."""
-        moved = False
-        for link in self._links:
-            while self._pool.num_free and (arrival := link.probe(Kind.SEGMENT)):
-                slot = self._pool.acquire()
-                operation = arrival.receive(slot)
-                now = time.monotonic()
-                self._flights.add(Flight(operation, slot, arrival.num_bytes, link, now))
-                moved = True
-        return moved
+        num_before = self._num_taken
+        turn = deque(self._links)
+        turn.rotate(-self._num_taken)
+        while turn and self._pool.num_free:
+            link = turn.popleft()
+            if arrival := link.probe(Kind.SEGMENT):
+                self._receive(arrival, link)
+                turn.append(link)
+        return self._num_taken > num_before
 
     def finish(self) -> bool:
         """Puts what has been received where it belongs."""
@@ -68,6 +70,12 @@ class Receiver:
     def stalled(self, before: float) -> set[Link]:
         """Links whose segment has been coming since before then."""
         return set(self._flights.stalled(before))
+
+    def _receive(self, arrival: Arrival, link: Link) -> None:
+        slot = self._pool.acquire()
+        operation = arrival.receive(slot)
+        self._flights.add(Flight(operation, slot, arrival.num_bytes, link, time.monotonic()))
+        self._num_taken += 1
 
     def _store(self, flight: Flight) -> None:
         message = flight.buffer[: flight.num_bytes]
