@@ -26,9 +26,10 @@ class _Message:
         return len(self.data)
 
     def receive(self, buffer: Slot) -> _Received:
-        is_ok = len(self.data) <= len(buffer) and not self.is_done
-        if is_ok:
+        fits = len(self.data) <= len(buffer)
+        if fits:
             buffer[: len(self.data)] = self.data
+        is_ok = fits and not self.is_done  # if it has ended meanwhile, its buffer may be in new use
         self.end(is_ok)
         return _Received(is_ok)
 
