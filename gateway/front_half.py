@@ -203,15 +203,21 @@ async def open_front_half(
     llm.has_decode_worker, llm.on_refusal = has_decode_worker, on_refusal
     fleet.on_failure = llm.fail
     app = build_app(args, TASKS, config.model_config)
+    drop_middleware(app)
+    await init_app_state(llm, app.state, args, TASKS)
+    # Its log line tells of one engine's cache and queue; there is none here.
+    app.state.log_stats = False
+    return FrontHalf(llm, app)
+
+
+def drop_middleware(app: FastAPI) -> None:
+    """Takes DROPPED_MIDDLEWARE away; the stack is built anew at the first request."""
     app.user_middleware = [
         middleware
         for middleware in app.user_middleware
         if getattr(middleware.cls, "__name__", "") not in DROPPED_MIDDLEWARE
     ]
-    await init_app_state(llm, app.state, args, TASKS)
-    # Its log line tells of one engine's cache and queue; there is none here.
-    app.state.log_stats = False
-    return FrontHalf(llm, app)
+    app.middleware_stack = None
 
 
 def parse_args(options: FrontHalfOptions) -> argparse.Namespace:

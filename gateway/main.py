@@ -79,7 +79,10 @@ async def run(settings: Settings) -> None:
     with closing(bind(settings.host, settings.port)) as sock:
         async with RedisMembership.connect(settings.redis, settings.fleet) as membership:
             await membership.members()
-            await Gateway(settings, MembershipWatch(membership)).run(sock)
+            gateway = Gateway(settings, MembershipWatch(membership))
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, gateway.stop)
+            await gateway.run(sock)
 
 
 class Gateway:
@@ -96,28 +99,30 @@ class Gateway:
         self._metrics = GatewayMetrics()
         version = front_half.VLLM_VERSION
         self._hello = worker_pb2.Hello(gateway_id=new_incarnation(), vllm_version=version)
-        self._roster = Roster(watch.changes(), self._make_link, version)
-        self._book = RequestBook(
-            lambda: self._roster.view(self._book.ledger),
+        self.roster = Roster(watch.changes(), self._make_link, version)
+        self.book = RequestBook(
+            lambda: self.roster.view(self.book.ledger),
             settings.timeouts,
             on_end=self._metrics.life_ended,
         )
-        self._fleet = FleetClient(self._book, self._roster, front_half.OutputsDecoder())
-        self._metrics.registry.register(WorkerMetrics(self._roster.links.values))
+        self._fleet = FleetClient(self.book, self.roster, front_half.OutputsDecoder())
+        self._metrics.registry.register(WorkerMetrics(self.roster.links.values))
 
     async def run(self, sock: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        async with beside(self._roster.run(), self._fleet.run()):
+        """Returns after `stop`. Raises StartError or GatewayError."""
+        async with beside(self.roster.run(), self._fleet.run()):
             if await self._workers_are_ready():
                 await self._serve(sock)
+
+    def stop(self) -> None:
+        """Takes nothing new, lets what is open end, and then `run` returns."""
+        self._stop.set()
 
     async def _workers_are_ready(self) -> bool:
         """False if told to stop before."""
         settings = self._settings
         waiting = asyncio.ensure_future(
-            self._roster.wait_for(
+            self.roster.wait_for(
                 settings.expect_prefill, settings.expect_decode, settings.expect_seconds
             )
         )
@@ -134,10 +139,11 @@ class Gateway:
         front = await self._front_half.open_front_half(
             self._options(),
             self._fleet,
-            lambda: self._roster.num_usable(worker_pb2.ROLE_DECODE) > 0,
+            lambda: self.roster.num_usable(worker_pb2.ROLE_DECODE) > 0,
             self._metrics.refused,
         )
-        pages = Pages(self._roster, self._metrics, front.model_cards)
+        guard_vllm_logs()
+        pages = Pages(self.roster, self._metrics, front.model_cards)
         max_body_bytes = settings.max_body_mib * 2**20
         door = Door(front.app, pages.by_path(), max_body_bytes, self._metrics.answered)
         seconds = settings.shutdown_seconds
@@ -152,7 +158,7 @@ class Gateway:
 
     def _options(self) -> FrontHalfOptions:
         settings = self._settings
-        longest = self._roster.max_model_len
+        longest = self.roster.max_model_len
         return self._front_half.FrontHalfOptions(
             settings.model,
             settings.served_model_names,

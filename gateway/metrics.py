@@ -44,6 +44,7 @@ KEPT_OF_VLLM = frozenset(
         "request_inference_time_seconds",
     )
 )
+KEPT_OF_THE_PROCESS = ("process_", "python_")
 
 
 class GatewayMetrics:
@@ -110,7 +111,7 @@ class KeptOfVllm(Collector):
 
     def collect(self) -> Iterator[Metric]:
         for family in REGISTRY.collect():
-            if not family.name.startswith("vllm:") or family.name in KEPT_OF_VLLM:
+            if family.name in KEPT_OF_VLLM or family.name.startswith(KEPT_OF_THE_PROCESS):
                 yield family
 
 

@@ -124,6 +124,6 @@ def _refuse(path: str) -> Refusal:
     dialect = Dialect.ANTHROPIC if path.startswith(ANTHROPIC_PREFIXES) else Dialect.OPENAI
     for prefix, what in UNSUPPORTED.items():
         if path.startswith(prefix):
-            message = f"This fleet generates text; it does not serve {what}."
+            message = f"Not offered by this gateway: {what}."
             return Refusal(ErrorObject(404, message, code="unsupported_endpoint"), dialect)
     return Refusal(ErrorObject(404, "There is no such path.", code="unknown_endpoint"), dialect)
