@@ -10,6 +10,7 @@ from msgspec import Meta
 from kvtransfer.errors import MalformedMessage
 
 MAX_CONTROL_BYTES = 8192
+MAX_REASON_CHARS = 512
 
 TicketId = Annotated[bytes, Meta(min_length=16, max_length=16)]
 TokenCount = Annotated[int, Meta(ge=0, le=1 << 31)]
@@ -38,7 +39,7 @@ class Refuse(msgspec.Struct, frozen=True, array_like=True, tag="refuse"):
     """Prefill to decode: this ticket's KV will not come."""
 
     ticket: TicketId
-    reason: Annotated[str, Meta(max_length=512)]
+    reason: Annotated[str, Meta(max_length=MAX_REASON_CHARS)]
 
 
 Message = Demand | Cancel | Refuse

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from kvtransfer.layout import KvLayout
-from kvtransfer.messages import Demand, Refuse
+from kvtransfer.messages import MAX_REASON_CHARS, Demand, Refuse
 from kvtransfer.outgoing import Outgoing
 from kvtransfer.segment import Segment
 
@@ -240,7 +240,8 @@ class SendLedger:
             self._spent.popitem(last=False)
 
     def _refuse(self, demand: Demand, reason: str) -> None:
-        self.refusals.append(Refusal(demand.reply_address, Refuse(demand.ticket, reason)))
+        refuse = Refuse(demand.ticket, reason[:MAX_REASON_CHARS])
+        self.refusals.append(Refusal(demand.reply_address, refuse))
 
     def _deadlines(self) -> Iterator[float]:
         yield from (send.deadline for send in self._open.values())
