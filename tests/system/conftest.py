@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from baton.model import DEFAULT_MODEL, ensure_model, models_dir
+from tests.system.layout import Layout
+from tests.system.live_fleet import LiveFleet
+from tests.system.plain_engine import Answers
+from tests.system.prompts import CHUNK_TOKENS, MAX_MODEL_LEN
+from tests.system.reference import ask
+from tests.system.stage import Stage
+
+DTYPE = "float32"
+FLAGS = (
+    *("--dtype", DTYPE, "--max-model-len", str(MAX_MODEL_LEN)),
+    f"--engine-args=--max-num-batched-tokens {CHUNK_TOKENS}",
+)
+# Engines start once if these come in this order: none, the fleet, then what ends or spoils it.
+ORDER = (None, "reference", "fleet", "last_of_fleet", "corrupting_fleet")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the whole system come last, and those of one fleet together."""
+    items.sort(key=rank)
+
+
+def rank(item: pytest.Item) -> int:
+    if not item.get_closest_marker("system"):
+        return -1
+    names = getattr(item, "fixturenames", ())
+    return max(i for i, name in enumerate(ORDER) if name is None or name in names)
+
+
+@pytest.fixture(scope="session")
+def model() -> Path:
+    return ensure_model(DEFAULT_MODEL, models_dir(os.environ), lambda line: None)
+
+
+@pytest.fixture(scope="session")
+def layout(model: Path) -> Layout:
+    return Layout.of(model, DTYPE)
+
+
+@pytest.fixture(scope="session")
+def reference(model: Path, stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Answers:
+    """From plain engines that have ended by then."""
+    stage.clear()
+    return ask(model, DTYPE, tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="session")
+def stage(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    stage = Stage(tmp_path_factory.mktemp("fleets"), model)
+    yield stage
+    stage.clear()
+
+
+@pytest.fixture
+def fleet(stage: Stage, reference: Answers) -> LiveFleet:
+    return stage.show("plain", *FLAGS)
+
+
+@pytest.fixture
+def last_of_fleet(fleet: LiveFleet) -> LiveFleet:
+    """The fleet, for a test that ends it."""
+    return fleet
+
+
+@pytest.fixture
+def corrupting_fleet(stage: Stage, reference: Answers) -> LiveFleet:
+    """Its prefill worker changes the KV that it sends."""
+    return stage.show("corrupting", *FLAGS, variables={"BATON_KV_FAULT": "corrupt"})
