@@ -63,6 +63,7 @@ class EnginePlan:
     model: ModelFolder
     kv_role: str
     staging_bytes: int
+    kv_fault: str = "none"
     dtype: str = "auto"
     max_model_len: int | None = None
     words: str = ""
@@ -111,7 +112,10 @@ class EnginePlan:
             kv_connector_module_path="kvtransfer.connector",
             kv_role=self.kv_role,
             kv_load_failure_policy="recompute",
-            kv_connector_extra_config={"staging_bytes": self.staging_bytes},
+            kv_connector_extra_config={
+                "staging_bytes": self.staging_bytes,
+                "fault": self.kv_fault,
+            },
         )
 
     def _prepare_cpu(self, config: VllmConfig) -> None:

@@ -174,6 +174,7 @@ async def open_engine(
         model=model,
         kv_role=program.kv_role,
         staging_bytes=settings.staging_mib * MIB,
+        kv_fault=settings.kv_fault,
         dtype=settings.dtype,
         max_model_len=settings.max_model_len,
         words=settings.engine_args,

@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from inspect import cleandoc
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -78,6 +78,9 @@ class WorkerSettings(BaseSettings):
     )
     staging_mib: int = Field(
         64, ge=1, description="memory through which KV passes to and from the network, in MiB"
+    )
+    kv_fault: Literal["none", "corrupt"] = Field(
+        "none", description="spoils the KV that is sent, for tests that must notice it"
     )
 
     @classmethod
