@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import pytest
+
+from worker.errors import BadSettings
+from worker.settings import WorkerSettings, load
+
+PROGRAM = "python -m some_worker"
+NEEDED = ("--model", "m", "--worker-id", "w-0", "--redis", "redis://r")
+
+
+def read(*words: str) -> WorkerSettings:
+    return load(WorkerSettings, PROGRAM, [*NEEDED, *words])
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in WorkerSettings.model_fields:
+        monkeypatch.delenv(f"BATON_{name.upper()}", raising=False)
+
+
+def test_defaults_stand_where_nothing_is_said() -> None:
+    settings = read()
+    assert (settings.host, settings.port, settings.fleet) == ("127.0.0.1", 0, "baton")
+    assert settings.max_model_len is None
+
+
+def test_flags_go_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATON_PORT", "7000")
+    monkeypatch.setenv("BATON_FLEET", "other")
+    settings = read("--port", "7001")
+    assert (settings.port, settings.fleet) == (7001, "other")
+
+
+def test_variables_of_other_programs_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATON_DETACH", "1")
+    assert read().fleet == "baton"
+
+
+@pytest.mark.parametrize("words", [("--engine-args=--block-size 64",), ("--engine-args", "--a b")])
+def test_engine_arguments_come_in_one_string(words: tuple[str, ...]) -> None:
+    assert read(*words).engine_args.startswith("--")
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        pytest.param(["--prot", "1"], "unrecognized arguments: --prot 1", id="unknown"),
+        pytest.param(["--mod", "x"], "unrecognized", id="abbreviated"),
+        pytest.param(["--port", "70000"], "--port '70000': input should be less", id="too large"),
+        pytest.param(["--kv-cache-gib=0"], "--kv-cache-gib '0'", id="too small"),
+        pytest.param(["--worker-id", "a/b"], "--worker-id 'a/b'", id="bad name"),
+        pytest.param(["--engine-args", "'x"], "no closing quotation", id="unbalanced"),
+    ],
+)
+def test_a_bad_flag_is_named(words: list[str], problem: str) -> None:
+    with pytest.raises(BadSettings) as refused:
+        read(*words)
+    assert problem in str(refused.value).replace("No closing", "no closing")
+    assert f"see {PROGRAM} --help" in str(refused.value)
+
+
+def test_a_bad_variable_is_named_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATON_PORT", "seven")
+    with pytest.raises(BadSettings, match="BATON_PORT 'seven'"):
+        read()
+
+
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(BadSettings, match="--model is required"):
+        load(WorkerSettings, PROGRAM, ["--redis", "redis://r", "--worker-id", "w"])
+
+
+def test_the_advertised_host_is_one_that_others_can_reach() -> None:
+    assert read("--host", "10.0.0.7").reached_by == "10.0.0.7"
+    assert read("--host", "0.0.0.0", "--advertise", "node-7").reached_by == "node-7"
+    with pytest.raises(BadSettings, match="--advertise"):
+        _ = read("--host", "0.0.0.0").reached_by
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        load(WorkerSettings, PROGRAM, ["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    for name, field in WorkerSettings.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in shown
+        assert field.description
