@@ -10,7 +10,7 @@ QUESTION = "What is the capital of France?"
 def banner(url: str, model: str) -> str:
     """The address, a curl line and an OpenAI-SDK snippet, each ready to paste."""
     message = {"role": "user", "content": QUESTION}
-    body = json.dumps({"model": model, "messages": [message], "max_tokens": 32})
+    body = json.dumps({"model": model, "messages": [message], "temperature": 0})
     return f"""
 Serving {model} at {url}/v1
 
@@ -20,6 +20,6 @@ Serving {model} at {url}/v1
   from openai import OpenAI
   client = OpenAI(base_url="{url}/v1", api_key="none")
   messages = [{{"role": "user", "content": "{QUESTION}"}}]
-  answer = client.chat.completions.create(model="{model}", messages=messages, max_tokens=32)
+  answer = client.chat.completions.create(model="{model}", messages=messages, temperature=0)
   print(answer.choices[0].message.content)
 """

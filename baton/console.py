@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from shutil import get_terminal_size
 from typing import TextIO
 
 CLEAR_LINE = "\r\033[K"
@@ -30,7 +31,7 @@ class Console:
     def transient(self, text: str) -> None:
         """Replaces the transient line; does nothing where lines cannot be replaced."""
         if self._out.isatty():
-            self._write(self._out, text)
+            self._write(self._out, text[: get_terminal_size().columns - 1])
             self._has_transient = True
 
     def _write(self, stream: TextIO, text: str) -> None:

@@ -105,6 +105,8 @@ class LocalFleet:
         self._children[spec.name] = child
         self._custody.take(child.pid)
         self._supervisor.started(spec.name, time.monotonic())
+        if spec.is_worker:
+            self._tell(spec.name, f"loading the model on {describe(spec.cores)}")
         self.on_change()
         return child
 
@@ -131,8 +133,7 @@ class LocalFleet:
         took = self._supervisor.ready(name, time.monotonic())
         if child.spec.part is Part.VALKEY:
             self._server_ready.set()
-        where = f" ({describe(child.spec.cores)})" if child.spec.is_worker else ""
-        self._console.line(f"  {name:<11} ready in {took:.1f} s{where}")
+        self._tell(name, f"ready in {took:.1f} s")
         self._custody.note(child.pid)
         self.on_change()
         if self.is_up and not was_up:
@@ -145,12 +146,13 @@ class LocalFleet:
         verdict = self._supervisor.exited(name, time.monotonic())
         self.on_change()
         if isinstance(verdict, GiveUp):
-            self._console.line(f"  {name:<11} {ended(exit_code)}; its log: {log}")
+            self._tell(name, f"{ended(exit_code)}; its log: {log}")
             raise StartFailed(name, child.said_error() or reason(child, exit_code))
         words = child.last_words()
-        self._console.line(
-            f"{name} {ended(exit_code)}; next start in {verdict.after_seconds:.0f} s; log: {log}"
-            + (f"; last error: {words}" if words else "")
+        self._tell(
+            name,
+            f"{ended(exit_code)}; next start in {verdict.after_seconds:.0f} s; log: {log}"
+            + (f"; last error: {words}" if words else ""),
         )
         return verdict.after_seconds
 
@@ -186,6 +188,9 @@ class LocalFleet:
                 self._log(name).bound()
                 self._custody.note(child.pid)
             await asyncio.sleep(UPKEEP_SECONDS)
+
+    def _tell(self, name: str, what: str) -> None:
+        self._console.line(f"  {name:<11} {what}")
 
     def _log(self, name: str) -> LogFile:
         return LogFile(self._folder.log(name))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 MAX_BYTES = 32 * 1024 * 1024
 TAIL_BYTES = 64 * 1024
 ERROR_PREFIX = "error: "
+# A log record of that level, or the last line of a traceback: "ValueError: x".
+SPEAKS_OF_ERROR = re.compile(r"\bERROR\b|\b\w*(Error|Exception)\b(:|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class LogFile:
     def last_words(self, since: int = 0) -> str | None:
         """The last line that speaks of an error, from that offset on."""
         lines = reversed(self._lines(since))
-        return next((line for line in lines if "error" in line.lower()), None)
+        return next((line for line in lines if SPEAKS_OF_ERROR.search(line)), None)
 
     def _lines(self, since: int) -> list[str]:
         text = self.tail(since=since).decode(errors="replace")

@@ -12,15 +12,16 @@ from baton.model_folder import WEIGHTS
 GIB = 1024**3
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
-# Python, torch and vLLM, before any weight. Measured on the CPU build.
-PROCESS_BYTES = GIB // 2
+# Python, torch and vLLM without any weight, as measured on the CPU build.
+WORKER_BYTES = GIB
+GATEWAY_BYTES = GIB * 5 // 8
 
 NUMBER_BYTES = {"float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryNeed:
-    """What the workers take together."""
+    """What the workers and the gateway take together."""
 
     num_workers: int
     weight_bytes: int  # of one worker
@@ -28,16 +29,17 @@ class MemoryNeed:
 
     @property
     def total_bytes(self) -> int:
-        return self.num_workers * (self.weight_bytes + self.kv_cache_bytes + PROCESS_BYTES)
+        worker_bytes = self.weight_bytes + self.kv_cache_bytes + WORKER_BYTES
+        return self.num_workers * worker_bytes + GATEWAY_BYTES
 
     def check(self, available_bytes: int) -> None:
         """Raises NotEnoughMemory."""
         if self.total_bytes > available_bytes:
             raise NotEnoughMemory(
                 f"not enough memory: {self.num_workers} workers with {gib(self.weight_bytes)} of "
-                f"weights and {gib(self.kv_cache_bytes)} of KV cache each need "
-                f"{gib(self.total_bytes)}, and {gib(available_bytes)} are free; use fewer workers, "
-                "a smaller --kv-cache-gib or a smaller model"
+                f"weights and {gib(self.kv_cache_bytes)} of KV cache each, and what runs them, "
+                f"need {gib(self.total_bytes)}, but {gib(available_bytes)} are free; use fewer "
+                "workers, a smaller --kv-cache-gib or a smaller model"
             )
 
 

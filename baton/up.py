@@ -48,7 +48,9 @@ def up(
         state = first_state(settings)
         state.save(folder.state)
         plan = make_plan(settings, folder, environment, console)
-        state = replace(state, url=plan.url, redis=plan.site.redis)
+        state = replace(
+            state, url=plan.url, model=plan.site.served_model_name, redis=plan.site.redis
+        )
         stack.callback(folder.socket.unlink, missing_ok=True)
         guard = stack.enter_context(guarded([folder.state, folder.socket]))
         return asyncio.run(serve(settings, plan, folder, state, guard, console, on_up))

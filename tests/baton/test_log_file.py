@@ -34,10 +34,25 @@ def test_what_a_process_said_is_its_last_error_line_of_this_start(tmp_path: Path
     assert log.said_error(third) is None
 
 
-def test_last_words_are_the_last_line_that_speaks_of_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Traceback\nValueError: x\nbye\n", "ValueError: x"),
+        ("(EngineCore pid=3) ERROR 11-21 [core.py] it broke\n", "(EngineCore pid=3) ERROR 11-21"),
+        ("builtins.KeyboardInterrupt\nqueue.EmptyError\n", "queue.EmptyError"),
+        ("INFO Disabling Triton to prevent runtime errors.\n", None),
+        ("", None),
+    ],
+)
+def test_last_words_are_the_last_line_that_tells_of_an_error(
+    tmp_path: Path, text: str, words: str | None
+) -> None:
     log = LogFile(tmp_path / "a.log")
-    offset = write(log, "Traceback\nValueError: x\nbye\n")
-    assert log.last_words(offset) == "ValueError: x"
+    found = log.last_words(write(log, text))
+    assert found == words if words is None else (found or "").startswith(words)
+
+
+def test_a_log_that_is_not_there_has_no_words(tmp_path: Path) -> None:
     assert LogFile(tmp_path / "absent.log").last_words() is None
 
 

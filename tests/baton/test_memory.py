@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from baton.errors import NotEnoughMemory
-from baton.memory import GIB, PROCESS_BYTES, MemoryNeed, available_bytes, weight_bytes
+from baton.memory import (
+    GATEWAY_BYTES,
+    GIB,
+    WORKER_BYTES,
+    MemoryNeed,
+    available_bytes,
+    weight_bytes,
+)
 
 
 def make_folder(folder: Path, stored: str | None, **files: int) -> Path:
@@ -34,7 +41,7 @@ def test_weights_are_counted_as_they_will_be_in_memory(
 
 def test_a_need_that_fits_exactly_is_met() -> None:
     need = MemoryNeed(num_workers=2, weight_bytes=GIB, kv_cache_bytes=GIB)
-    assert need.total_bytes == 2 * (2 * GIB + PROCESS_BYTES)
+    assert need.total_bytes == 2 * (2 * GIB + WORKER_BYTES) + GATEWAY_BYTES
     need.check(need.total_bytes)
 
 

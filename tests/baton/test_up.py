@@ -53,7 +53,7 @@ def test_a_second_ctrl_c_kills_what_does_not_end(running: Running) -> None:
 
 def test_ctrl_c_while_starting_leaves_nothing(running: Running) -> None:
     process = running.up(standin="prefill-0=never")
-    read_until(process, "decode-0")
+    read_until(process, "decode-0    ready")
     assert stop(process)[0] == 130
     running.assert_nothing_left()
 
@@ -70,7 +70,7 @@ def test_a_worker_that_dies_is_started_again(running: Running) -> None:
     process = running.up_ready()
     old = running.pid("decode-0")
     os.kill(old, signal.SIGKILL)
-    message = read_until(process, "decode-0")[-1]
+    message = read_until(process, "SIGKILL")[-1]
     assert "was ended by SIGKILL; next start in 1 s" in message
     assert str(running.state_dir / "logs" / "decode-0.log") in message
     read_until(process, "decode-0    ready")
