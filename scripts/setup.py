@@ -92,7 +92,9 @@ def packages_stage(extra: str) -> Stage:
         ):
             # PyPI has no CPU build of torch, but uv knows where PyTorch keeps its own.
             tools.run(*install, "--torch-backend", "cpu", "--no-deps", torch, env=env)
-        tools.run(*install, *options, "--group", "dev", "--editable", f".[{extra}]", env=env)
+        tools.run(
+            *install, *options, "--exact", "--group", "dev", "--editable", f".[{extra}]", env=env
+        )
 
     title = f"vLLM for {extra.upper()}: {len(pins(extra))} pinned packages"
     return Stage("packages", title, digest(asked, limits), run)
