@@ -19,7 +19,8 @@ TokenCount = Annotated[int, Meta(ge=0, le=1 << 31)]
 class Demand(msgspec.Struct, frozen=True, array_like=True, tag="demand"):
     """Decode to prefill: send me these prompt tokens' KV; everything before I have.
 
-    `num_tokens` may be 0: the ticket is used and nothing needs to be sent.
+    `num_tokens` may be 0: the ticket is used and nothing needs to be sent. A segment of more
+    than `max_segment_tokens` would find no room.
     """
 
     ticket: TicketId
@@ -27,6 +28,7 @@ class Demand(msgspec.Struct, frozen=True, array_like=True, tag="demand"):
     fingerprint: Annotated[str, Meta(max_length=64)]
     first_token: TokenCount
     num_tokens: TokenCount
+    max_segment_tokens: TokenCount
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag="cancel"):

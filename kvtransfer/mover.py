@@ -166,6 +166,7 @@ class Mover:
             self.loads.layout.fingerprint,
             order.first_token,
             order.num_tokens,
+            self.sends.max_segment_tokens,
         )
         self._control.tell(link, demand)
 

@@ -74,6 +74,8 @@ class Outgoing:
 
         Only whole blocks go, except at the end of the demand.
         """
+        if self.demand is not None:
+            max_tokens = min(max_tokens, self.layout.whole_blocks(self.demand.max_segment_tokens))
         while self._work:
             layer = self._work[0]
             first = self.sent[layer]

@@ -99,6 +99,8 @@ class SendLedger:
             self._refuse(demand, f"KV layout differs; the sender has {self.layout.summary}")
         elif demand.first_token % self.layout.block_size:
             self._refuse(demand, f"first token {demand.first_token} is inside a block")
+        elif demand.max_segment_tokens < self.layout.block_size:
+            self._refuse(demand, f"no room for a block of {self.layout.block_size} tokens")
         elif send := self._open.get(demand.ticket):
             if send.demand is not None:
                 self._refuse(demand, "ticket already answered")

@@ -24,9 +24,15 @@ def make_demand(
     num_tokens: int = 10,
     reply_address: bytes = b"decode",
     layout: KvLayout = LAYOUT,
+    max_segment_tokens: int = 1 << 20,
 ) -> Demand:
     return Demand(
-        ticket or make_ticket(), reply_address, layout.fingerprint, first_token, num_tokens
+        ticket or make_ticket(),
+        reply_address,
+        layout.fingerprint,
+        first_token,
+        num_tokens,
+        max_segment_tokens,
     )
 
 

@@ -18,7 +18,7 @@ from kvtransfer.messages import (
 )
 from tests.kvtransfer.builders import make_demand, make_ticket
 
-LARGEST_DEMAND = Demand(make_ticket(), b"a" * 4096, "f" * 64, 1 << 31, 1 << 31)
+LARGEST_DEMAND = Demand(make_ticket(), b"a" * 4096, "f" * 64, 1 << 31, 1 << 31, 1 << 31)
 LARGEST_REFUSE = Refuse(make_ticket(), "\N{SNOWMAN}" * MAX_REASON_CHARS)
 
 

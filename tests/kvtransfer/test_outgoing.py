@@ -76,6 +76,13 @@ def test_a_range_is_no_longer_than_a_segment() -> None:
     assert layer_0 == [(0, 0, 8), (0, 8, 8), (0, 16, 2)]
 
 
+def test_a_range_is_no_longer_than_the_receiver_has_room_for() -> None:
+    outgoing = make_outgoing()
+    compute(outgoing, 19, range(1))
+    outgoing.answer(make_demand(num_tokens=18, max_segment_tokens=7))
+    assert [num_tokens for _, _, num_tokens in ranges(outgoing)] == [4, 4, 4, 4, 2]
+
+
 def test_it_is_complete_when_the_last_segment_has_left() -> None:
     outgoing = make_outgoing()
     assert not outgoing.is_complete

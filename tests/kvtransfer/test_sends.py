@@ -154,6 +154,11 @@ def test_a_demand_from_inside_a_block_is_refused(ledger: SendLedger) -> None:
     assert reasons(ledger) == ["first token 5 is inside a block"]
 
 
+def test_a_receiver_without_room_for_a_block_is_refused(ledger: SendLedger) -> None:
+    ledger.demand(make_demand(T1, max_segment_tokens=3), now=0.0)
+    assert reasons(ledger) == ["no room for a block of 4 tokens"]
+
+
 def test_a_demand_for_nothing_uses_the_ticket(ledger: SendLedger) -> None:
     prefill(ledger)
     ledger.demand(make_demand(T1, num_tokens=0), now=0.0)
