@@ -258,7 +258,7 @@ class Mover:
         """A link on which nothing moves is closed, and what it was to bring is recomputed."""
         for link in {
             *self._sender.stalled(before),
-            *self._receiver.stalled(before),
+            *self._receiver.take_stalled(before),
             *self._control.stalled(before),
         }:
             if address := self._links.drop(link):

@@ -40,6 +40,7 @@ class Receiver:
         self._links = links
         self._lock = lock
         self._flights = Flights()
+        self._lossy: set[Link] = set()
         self._num_taken = 0
 
     @property
@@ -62,14 +63,16 @@ class Receiver:
         """Puts what has been received where it belongs."""
         done = self._flights.take_done()
         for flight in done:
-            if flight.operation.is_ok:
-                self._store(flight)
+            is_whole = flight.operation.is_ok and self._store(flight)
+            if not is_whole and flight.link is not None:
+                self._lossy.add(flight.link)
             self._pool.release(flight.buffer)
         return bool(done)
 
-    def stalled(self, before: float) -> set[Link]:
-        """Links whose segment has been coming since before then."""
-        return set(self._flights.stalled(before))
+    def take_stalled(self, before: float) -> set[Link]:
+        """Links whose segment has been coming since before then, or has been lost."""
+        lossy, self._lossy = self._lossy, set()
+        return lossy | set(self._flights.stalled(before))
 
     def _receive(self, arrival: Arrival, link: Link) -> None:
         slot = self._pool.acquire()
@@ -77,16 +80,16 @@ class Receiver:
         self._flights.add(Flight(operation, slot, arrival.num_bytes, link, time.monotonic()))
         self._num_taken += 1
 
-    def _store(self, flight: Flight) -> None:
+    def _store(self, flight: Flight) -> bool:
+        """False if it is no segment; one that nobody waits for is dropped."""
         message = flight.buffer[: flight.num_bytes]
         try:
             segment = Segment.read(message)
         except MalformedMessage as error:
             logger.warning("%s", error)
-            return
+            return False
         with self._lock:
-            blocks = self._ledger.blocks_of(segment)
-            if blocks is None:
-                return
-            self._cache.unpack(segment.layer, blocks, message[HEADER_BYTES:])
-            self._ledger.landed(segment, time.monotonic())
+            if blocks := self._ledger.blocks_of(segment):
+                self._cache.unpack(segment.layer, blocks, message[HEADER_BYTES:])
+                self._ledger.landed(segment, time.monotonic())
+        return True
