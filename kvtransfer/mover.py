@@ -38,7 +38,7 @@ class MoverConfig:
     `stall_seconds` is closed.
     """
 
-    staging_bytes: int = 64 << 20
+    staging_bytes: int = 16 << 20
     slot_bytes: int = 1 << 20
     lease_seconds: float = 120.0
     stall_seconds: float = 10.0

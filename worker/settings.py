@@ -77,7 +77,7 @@ class WorkerSettings(BaseSettings):
         "", description='more vLLM flags in one string: --engine-args="--block-size 64"'
     )
     staging_mib: int = Field(
-        64, ge=1, description="memory through which KV passes to and from the network, in MiB"
+        16, ge=1, description="memory through which KV passes to and from the network, in MiB"
     )
     kv_fault: Literal["none", "corrupt"] = Field(
         "none", description="spoils the KV that is sent, for tests that must notice it"
