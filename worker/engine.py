@@ -48,7 +48,7 @@ from worker.memory import GIB, check_memory
 from worker.model_folder import ModelFolder
 from worker.request_check import RequestLimits
 
-STOP_SECONDS = 3.0
+STOP_SECONDS = 2.0
 WARM_UP_SECONDS = 120.0
 WARM_UP_PROMPT = (1, 2, 3, 4)
 
@@ -327,7 +327,7 @@ class VllmEngine:
         try:
             sampling.n = 1
             sampling.verify(config.model_config, config.speculative_config, None, None)
-        except ValueError as error:
+        except Exception as error:
             parameter = getattr(error, "parameter", None) or "a sampling parameter"
             raise BadRequest(f"the engine refuses {parameter}") from error
 

@@ -57,3 +57,8 @@ class Servicer(WorkerServicer):
         except SessionError as error:
             logger.warning("session with %s ended: %s", context.peer(), error)
             await context.abort(STATUS[type(error)], str(error))
+        except Exception as error:
+            # gRPC would send the text of the error, and that might hold a prompt's.
+            logger.exception("a defect ended the session with %s", context.peer())
+            reason = f"a defect of the worker ({type(error).__name__})"
+            await context.abort(grpc.StatusCode.INTERNAL, reason)

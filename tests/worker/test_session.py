@@ -200,6 +200,21 @@ async def test_a_dead_engine_ends_the_session() -> None:
         assert (await gateway.end())[0] is grpc.StatusCode.UNAVAILABLE
 
 
+async def test_a_defect_ends_one_session_and_says_nothing_of_the_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serve() as worker, worker.gateway() as gateway:
+
+        async def fail(order: object) -> None:
+            raise KeyError("a secret of the prompt")
+
+        monkeypatch.setattr(worker.engine, "submit", fail)
+        await gateway.submit(make_submit("r"))
+        code, details = await gateway.end()
+        assert (code, details) == (grpc.StatusCode.INTERNAL, "a defect of the worker (KeyError)")
+        await worker.engine.until(lambda: worker.engine.aborted)
+
+
 async def test_many_questions_are_answered_each() -> None:
     limits = SessionLimits(max_questions=2)
     async with serve(limits) as worker, worker.gateway() as gateway:
