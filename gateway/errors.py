@@ -10,6 +10,7 @@ GatewayError
     ├── NoDecodeWorker       nobody can take it now
     ├── WorkerLost           the worker that answered it is gone
     ├── WorkerFailed         the worker gave it up; fields worker, reason
+    ├── WorkerRefused        the worker says that it makes no sense; field reason
     ├── TimedOut             a stage took too long; field stage
     └── ShuttingDown         the gateway stops
 
@@ -88,6 +89,16 @@ class WorkerFailed(Unavailable):
     def __init__(self, worker: str, reason: str) -> None:
         super().__init__(f"The decode worker {worker} gave the request up: {reason}")
         self.worker = worker
+        self.reason = reason
+
+
+class WorkerRefused(RequestError):
+    code = "bad_request"
+    kind = "invalid_request_error"
+    status = HTTPStatus.BAD_REQUEST
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The request cannot be run: {reason}")
         self.reason = reason
 
 

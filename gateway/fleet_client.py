@@ -12,7 +12,7 @@ from typing import NoReturn, Protocol
 
 from gateway.actions import Abort, Action, Fail, Leg, Revoke, Submit
 from gateway.codec import DecodeOutputs, Output, StepOutputs, ended_well
-from gateway.errors import RequestError, ShuttingDown, WorkerFailed
+from gateway.errors import RequestError, ShuttingDown, WorkerFailed, WorkerRefused
 from gateway.request import Request
 from gateway.request_book import RequestBook
 from gateway.request_life import Outcome, RequestLife, Stage
@@ -21,6 +21,8 @@ from proto import worker_pb2
 
 MAX_STEPS_QUEUED = 256
 SWEEP_SECONDS = 0.25
+# Of proto Failure: the same request would be refused everywhere.
+BAD_REQUEST = "bad_request"
 ROLES = {Leg.PREFILL: worker_pb2.ROLE_PREFILL, Leg.DECODE: worker_pb2.ROLE_DECODE}
 
 logger = logging.getLogger(__name__)
@@ -89,8 +91,8 @@ class FleetClient:
             await self._steps.put(step)
 
     def leg_failed(self, worker: str, failure: worker_pb2.Failure) -> None:
-        reason = failure.message or failure.code
-        self._do(self._book.leg_failed(worker, failure.request_id, reason, self._clock()))
+        error = error_of(worker, failure)
+        self._do(self._book.leg_failed(worker, failure.request_id, error, self._clock()))
 
     def worker_lost(self, worker: str) -> None:
         self._do(self._book.worker_lost(worker, self._clock()))
@@ -138,8 +140,8 @@ class FleetClient:
         if ended_well(output):
             self._do(self._book.prefill_ended(output.request_id, now))
         else:
-            reason = f"prefill ended by {output.finish_reason}"
-            self._do(self._book.leg_failed(worker, output.request_id, reason, now))
+            error = WorkerFailed(worker, f"the engine ended it by {output.finish_reason}")
+            self._do(self._book.leg_failed(worker, output.request_id, error, now))
 
     def _do(self, actions: list[Action]) -> None:
         """Carries them out in the order in which they were decided, whoever decides amid it."""
@@ -166,9 +168,8 @@ class FleetClient:
         elif session := self._sessions.session(action.worker):
             session.send(message_of(action))
         elif isinstance(action, Submit):
-            reason = "it is not connected"
-            now = self._clock()
-            self._do(self._book.leg_failed(action.worker, action.leg_id, reason, now))
+            error = WorkerFailed(action.worker, "it is not connected")
+            self._do(self._book.leg_failed(action.worker, action.leg_id, error, self._clock()))
 
     def _fail(self, action: Fail) -> None:
         if action.request.exchange is not None:
@@ -178,6 +179,12 @@ class FleetClient:
 
     def __repr__(self) -> str:
         return f"<FleetClient {self._book!r}, {self._steps.qsize()} steps queued>"
+
+
+def error_of(worker: str, failure: worker_pb2.Failure) -> RequestError:
+    """What a worker's refusal means for the client."""
+    reason = failure.message or failure.code
+    return WorkerRefused(reason) if failure.code == BAD_REQUEST else WorkerFailed(worker, reason)
 
 
 def message_of(action: Submit | Abort | Revoke) -> worker_pb2.ToWorker:

@@ -8,6 +8,10 @@ import traceback
 
 from gateway.exchange import current_exchange
 
+OURS = ("fleet", "gateway")
+# vLLM logs these with what the client sent, which is told of them anyway.
+CLIENTS_FAULT = ("Error with model", "Chat template rejected the request")
+
 
 def configure_logs() -> None:
     logging.basicConfig(
@@ -15,6 +19,9 @@ def configure_logs() -> None:
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
     )
+    for name in OURS:
+        # Set here as well: a library under vLLM raises the root's level.
+        logging.getLogger(name).setLevel(logging.INFO)
     for name in ("asyncio", "uvicorn", "vllm"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -33,14 +40,21 @@ def keeps_and_redacts(record: logging.LogRecord) -> bool:
     """False for what follows from a failure of the fleet, which the gateway has logged
     itself, and for what the client did wrong, which the client is told.
     """
-    exchange = current_exchange.get()
-    if exchange is not None and exchange.error is not None and record.name.startswith("vllm"):
-        return False
-    if not record.exc_info or record.exc_info[0] is None:
+    if record.name.startswith(OURS):
         return True
-    kind, _, trace = record.exc_info
+    exchange = current_exchange.get()
+    if exchange is not None and exchange.error is not None:
+        return False
+    if str(record.msg).startswith(CLIENTS_FAULT):
+        return False
+    return not record.exc_info or record.exc_info[0] is None or redact(record, record.exc_info[0])
+
+
+def redact(record: logging.LogRecord, kind: type[BaseException]) -> bool:
+    """Leaves the frames, without the exception's message and the line's own values."""
     if any(base.__name__ == "VLLMClientError" for base in kind.__mro__):
         return False
+    trace = record.exc_info[2] if isinstance(record.exc_info, tuple) else None
     frames = "".join(traceback.format_tb(trace))
     record.msg, record.args = "%s: %s\n%s", (record.msg, kind.__name__, frames)
     record.exc_info = record.exc_text = None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from gateway.actions import Action, Fail
-from gateway.errors import NoDecodeWorker, RequestError, WorkerFailed, WorkerLost
+from gateway.errors import NoDecodeWorker, RequestError, WorkerLost
 from gateway.placement import FleetView, LeastLoaded, Placer, WorkerView
 from gateway.request import Request
 from gateway.request_life import Outcome, RequestLife, Stage
@@ -91,14 +91,14 @@ class RequestBook:
             return self._settle(life, [], now)
         return []
 
-    def leg_failed(self, worker: str, leg_id: str, reason: str, now: float) -> list[Action]:
+    def leg_failed(self, worker: str, leg_id: str, error: RequestError, now: float) -> list[Action]:
         """The worker gave one leg up. Unknown legs are passed over: they have ended."""
         if life := self._prefills.get(leg_id):
-            return self._settle(life, life.prefill_failed(now, reason), now)
+            return self._settle(life, life.prefill_failed(now, str(error)), now)
         life = self.lives.get(leg_id)
         if life is None or life.decode_worker != worker:
             return []
-        return self.failed(life, WorkerFailed(worker, reason), now)
+        return self.failed(life, error, now)
 
     def worker_lost(self, worker: str, now: float) -> list[Action]:
         """Its session ended, and with it all that it had open for us.

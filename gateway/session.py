@@ -35,7 +35,7 @@ class SessionLimits:
     """
 
     ping_seconds: float = 5.0
-    pong_seconds: float = 30.0
+    pong_seconds: float = 15.0
     max_unsent: int = 4096
 
 

@@ -113,7 +113,7 @@ def test_a_lost_decode_worker_fails_its_requests_only() -> None:
 def test_a_refused_decode_leg_fails_the_request() -> None:
     book, _ = make_book()
     book.add(make_request(), 0.0)
-    *_, fail = book.leg_failed("d1", "r", "draining", 1.0)
+    *_, fail = book.leg_failed("d1", "r", WorkerFailed("d1", "draining"), 1.0)
     assert isinstance(fail, Fail)
     assert isinstance(fail.error, WorkerFailed)
     assert_empty(book)
@@ -122,7 +122,10 @@ def test_a_refused_decode_leg_fails_the_request() -> None:
 def test_a_refused_prefill_leg_is_made_up_for() -> None:
     book, _ = make_book()
     book.add(make_request(), 0.0)
-    assert kinds(book.leg_failed("p1", "prefill:r", "draining", 1.0)) == [Abort, Revoke]
+    assert kinds(book.leg_failed("p1", "prefill:r", WorkerFailed("p1", "draining"), 1.0)) == [
+        Abort,
+        Revoke,
+    ]
     assert book.lives["r"].handoff is Handoff.REVOKED
     book.check_integrity()
 
@@ -130,8 +133,8 @@ def test_a_refused_prefill_leg_is_made_up_for() -> None:
 def test_a_failure_from_another_worker_means_nothing() -> None:
     book, _ = make_book(Fleet("d1 d2", "p1"))
     book.add(make_request(), 0.0)
-    assert book.leg_failed("d2", "r", "confused", 1.0) == []
-    assert book.leg_failed("d1", "unknown", "confused", 1.0) == []
+    assert book.leg_failed("d2", "r", WorkerFailed("d2", "confused"), 1.0) == []
+    assert book.leg_failed("d1", "unknown", WorkerFailed("d1", "confused"), 1.0) == []
     book.check_integrity()
 
 
@@ -217,6 +220,8 @@ def test_any_history_keeps_the_books_straight_and_ends_empty(seed: int) -> None:
     opened: set[tuple[str, str]] = set()
     closed: set[tuple[str, str]] = set()
 
+    refusal = WorkerFailed("p", "no")
+
     def note(actions: list[Action]) -> None:
         opened.update(submits(actions))
         closed.update((a.worker, a.leg_id) for a in actions if isinstance(a, Abort))
@@ -243,7 +248,7 @@ def test_any_history_keeps_the_books_straight_and_ends_empty(seed: int) -> None:
         elif event == 5 and life.decode_worker:
             note(book.finished(life, float(now)))
         elif event == 6 and life.prefill_worker:
-            note(book.leg_failed(life.prefill_worker, life.prefill_leg_id, "no", float(now)))
+            note(book.leg_failed(life.prefill_worker, life.prefill_leg_id, refusal, float(now)))
         else:
             note(book.overdue(float(now)))
         book.check_integrity()

@@ -1,0 +1,139 @@
+"""`python -m gateway` as a process: how it ends, and what it says then."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from fleet.member import Role
+from fleet.redis_membership import RedisMembership
+from fleet.registration import Registration
+from tests.fleet.server import RunningValkey
+from tests.gateway.stand_in_worker import Fabric, PlainWire, StandInWorker, serving
+
+START_SECONDS = 100.0
+
+
+@asynccontextmanager
+async def gateway(*words: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", *words,
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def last_line(process: asyncio.subprocess.Process) -> str:
+    assert process.stderr
+    async with asyncio.timeout(START_SECONDS):
+        written = await process.stderr.read()
+        await process.wait()
+    return written.decode().splitlines()[-1]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+async def test_a_taken_port_is_one_line(tiny_model: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        async with gateway("--model", str(tiny_model), "--port", port) as process:
+            line = await last_line(process)
+    assert line == f"error: cannot listen on 127.0.0.1:{port}: Address already in use"
+    assert process.returncode == 1
+
+
+async def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
+    async with gateway("--model", str(tmp_path / "none"), "--port", "0") as process:
+        line = await last_line(process)
+    assert line == f"error: model: there is no folder {tmp_path / 'none'}"
+    assert process.returncode == 1
+
+
+async def test_an_unreachable_redis_is_one_line(tiny_model: Path) -> None:
+    redis = f"redis://127.0.0.1:{free_port()}"
+    async with gateway("--model", str(tiny_model), "--port", "0", "--redis", redis) as process:
+        line = await last_line(process)
+    assert line.startswith(f"error: fleet state at {redis} is unreachable")
+    assert process.returncode == 1
+
+
+async def test_a_bad_flag_is_one_line() -> None:
+    async with gateway("--model", "x", "--colour", "blue") as process:
+        assert await last_line(process) == "error: unrecognized arguments: --colour blue"
+    assert process.returncode == 1
+
+
+@asynccontextmanager
+async def registered_workers(valkey: RunningValkey, *workers: StandInWorker) -> AsyncIterator[None]:
+    async with (
+        serving(*workers),
+        RedisMembership.connect(valkey.url, "baton") as membership,
+        Registration(membership, workers[0].member),
+        Registration(membership, workers[1].member),
+    ):
+        yield
+
+
+@pytest.mark.timeout(200)
+async def test_it_serves_until_sigterm_and_ends_well(tiny_model: Path, tmp_path: Path) -> None:
+    prefill = StandInWorker("prefill-0", Role.PREFILL, PlainWire(), Fabric())
+    decode = StandInWorker("decode-0", Role.DECODE, PlainWire(), Fabric())
+    port = free_port()
+    with RunningValkey(tmp_path) as valkey:
+        async with (
+            registered_workers(valkey, prefill, decode),
+            gateway(
+                "--model", str(tiny_model), "--redis", valkey.url, "--port", str(port)
+            ) as process,
+        ):  # fmt: skip
+            await healthy(f"http://127.0.0.1:{port}/health", process)
+            process.send_signal(signal.SIGTERM)
+            line = await last_line(process)
+    assert process.returncode == 0
+    assert f"serving tiny on http://127.0.0.1:{port}" in line
+
+
+@pytest.mark.timeout(200)
+async def test_workers_that_do_not_fit_together_are_one_line(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    prefill = StandInWorker("prefill-0", Role.PREFILL, PlainWire(), Fabric())
+    decode = StandInWorker("decode-0", Role.DECODE, PlainWire(), Fabric())
+    decode.description.kv_layout.fingerprint = "layout-b"
+    with RunningValkey(tmp_path) as valkey:
+        async with (
+            registered_workers(valkey, prefill, decode),
+            gateway("--model", str(tiny_model), "--redis", valkey.url, "--port", "0") as process,
+        ):
+            line = await last_line(process)
+    assert process.returncode == 1
+    assert line.startswith("error: ")
+    for part in ("prefill-0", "decode-0", "layout-a", "layout-b"):
+        assert part in line
+
+
+async def healthy(url: str, process: asyncio.subprocess.Process) -> None:
+    async with asyncio.timeout(START_SECONDS), httpx.AsyncClient(trust_env=False) as client:
+        while process.returncode is None:
+            try:
+                if (await client.get(url)).status_code == 200:
+                    return
+            except httpx.TransportError:
+                await asyncio.sleep(0.1)
