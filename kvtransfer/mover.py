@@ -185,12 +185,16 @@ class Mover:
 
     def fail_load(self, ticket: bytes, reason: str) -> bool:
         """To be posted: the engine recomputes. False if there is no such load."""
-        order = self.loads.fail(ticket)
+        order = self._recompute(ticket, reason)
         if order is None:
             return False
-        logger.warning("KV from %s will not come: %s; recomputing", order.source, reason)
         self.decline(ticket, order.source_address)
         return True
+
+    def _recompute(self, ticket: bytes, reason: str) -> LoadOrder | None:
+        if order := self.loads.fail(ticket):
+            logger.warning("KV from %s will not come: %s; recomputing", order.source, reason)
+        return order
 
     def _run(self) -> None:
         try:
@@ -243,8 +247,8 @@ class Mover:
                 self.sends.demand(message, time.monotonic())
             case Cancel():
                 self.sends.revoke(message.ticket, "cancelled")
-            case Refuse():
-                self.fail_load(message.ticket, message.reason)
+            case Refuse():  # no Cancel back: the ticket may be another receiver's
+                self._recompute(message.ticket, message.reason)
 
     def _expire(self, now: float) -> None:
         self.sends.expire(now)
