@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from baton.console import Console
@@ -70,9 +73,27 @@ def run_up(call: Call) -> int:
         run = partial(up, settings, folder, call.environment, call.console, on_up)
         return settled(run, call.console)
 
+    where = f" --state-dir {folder.path}" if settings.state_dir else ""
+    hint = f"{program()} status{where} shows its state; "
+
+    def serve_detached(let_go: Callable[[], None]) -> int:
+        def on_up() -> None:
+            call.console.line(f"{hint}{program()} down{where} stops it")
+            let_go()
+
+        return serve(on_up)
+
     if settings.detach:
-        return detach(serve, folder.log("baton"))
-    return serve(lambda: call.console.line("Ctrl-C stops everything"))
+        return detach(serve_detached, folder.log("baton"))
+    return serve(lambda: call.console.line(f"{hint}Ctrl-C stops it"))
+
+
+def program() -> str:
+    """How to call this command again, from where it was called."""
+    if shutil.which("baton"):
+        return "baton"
+    called = sys.argv[0]
+    return called if Path(called).name == "baton" else f"{Path(sys.executable).name} -m baton"
 
 
 def run_down(call: Call) -> int:

@@ -27,7 +27,11 @@ NOT_INHERITED = ("BATON_HOST", "BATON_PORT", "BATON_CONFIG", "BATON_ENGINE_ARGS"
 
 
 def worker_environment(
-    base: Mapping[str, str], cores: Sequence[int], kv_cache_gib: int, gpus: Sequence[str]
+    base: Mapping[str, str],
+    redis: str,
+    cores: Sequence[int],
+    kv_cache_gib: int,
+    gpus: Sequence[str],
 ) -> dict[str, str]:
     """`base` is the user's own environment."""
     own = {
@@ -36,12 +40,18 @@ def worker_environment(
     }
     if gpus:
         own["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-    return process_environment(base) | own
+    return member_environment(base, redis) | own
 
 
-def gateway_environment(base: Mapping[str, str]) -> dict[str, str]:
-    """It computes nothing, so it needs no threads for that and no GPU."""
-    return process_environment(base) | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+def gateway_environment(base: Mapping[str, str], redis: str) -> dict[str, str]:
+    """It computes nothing, so it needs no threads for that."""
+    return member_environment(base, redis) | {"OMP_NUM_THREADS": "1"}
+
+
+def member_environment(base: Mapping[str, str], redis: str) -> dict[str, str]:
+    # Here and not on the command line, which everyone on the machine can read: it may
+    # hold a password.
+    return process_environment(base) | {"BATON_REDIS": redis}
 
 
 def process_environment(base: Mapping[str, str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ BatonError
 ├── BadAddress         the gateway cannot listen there
 ├── NotEnoughMemory    the weights and KV caches of all workers do not fit
 ├── ServerUnreachable  the Redis named with --redis does not answer
+├── FleetTaken         workers of the same names are in the fleet of that Redis
 ├── StartFailed        a process ended, or took too long, before it was ready
 └── StopFailed         the supervisor is still there after it was told to stop
 """
@@ -36,6 +37,10 @@ class NotEnoughMemory(BatonError):
 
 
 class ServerUnreachable(BatonError):
+    pass
+
+
+class FleetTaken(BatonError):
     pass
 
 

@@ -61,17 +61,20 @@ class Site:
 
 def line_up(settings: UpSettings, site: Site) -> tuple[ProcessSpec, ...]:
     """The workers, prefill before decode, and then the gateway."""
-    names = [(Part.PREFILL, i) for i in range(settings.prefill)]
-    names += [(Part.DECODE, i) for i in range(settings.decode)]
-    places = zip(names, site.cores.workers, site.gpus, strict=True)
-    workers = [worker(settings, site, *name, cores, gpus) for name, cores, gpus in places]
+    places = zip(worker_names(settings).items(), site.cores.workers, site.gpus, strict=True)
+    workers = [worker(settings, site, *named, cores, gpus) for named, cores, gpus in places]
     return (*workers, gateway(settings, site))
 
 
+def worker_names(settings: UpSettings) -> dict[str, Part]:
+    """In the order of their cores."""
+    counts = {Part.PREFILL: settings.prefill, Part.DECODE: settings.decode}
+    return {f"{part}-{i}": part for part, count in counts.items() for i in range(count)}
+
+
 def worker(
-    settings: UpSettings, site: Site, part: Part, index: int, cores: tuple[int, ...], gpus: GpuShare
+    settings: UpSettings, site: Site, name: str, part: Part, cores: tuple[int, ...], gpus: GpuShare
 ) -> ProcessSpec:
-    name = f"{part}-{index}"
     engine = [*engine_words(settings, part), *memory_words(gpus)]
     command = (
         *python(f"{part}_worker"),
@@ -80,7 +83,9 @@ def worker(
         *("--kv-cache-gib", str(settings.kv_cache_gib)),
         *engine_flag(engine),
     )
-    environment = worker_environment(site.environment, cores, settings.kv_cache_gib, gpus.gpus)
+    environment = worker_environment(
+        site.environment, site.redis, cores, settings.kv_cache_gib, gpus.gpus
+    )
     return ProcessSpec(name, part, command, environment, cores)
 
 
@@ -93,7 +98,7 @@ def gateway(settings: UpSettings, site: Site) -> ProcessSpec:
         *("--expect-prefill", str(settings.prefill), "--expect-decode", str(settings.decode)),
         *engine_flag(shlex.split(settings.engine_args)),
     )
-    environment = gateway_environment(site.environment)
+    environment = gateway_environment(site.environment, site.redis)
     return ProcessSpec("gateway", Part.GATEWAY, command, environment, site.cores.rest)
 
 
@@ -107,8 +112,7 @@ def python(module: str) -> tuple[str, ...]:
 
 
 def common_flags(settings: UpSettings, site: Site) -> tuple[str, ...]:
-    flags = ["--model", str(site.model), "--redis", site.redis, "--fleet", settings.fleet]
-    flags += ["--dtype", settings.dtype]
+    flags = ["--model", str(site.model), "--fleet", settings.fleet, "--dtype", settings.dtype]
     if settings.max_model_len:
         flags += ["--max-model-len", str(settings.max_model_len)]
     return tuple(flags)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections.abc import Callable, Sequence
 
@@ -11,6 +10,7 @@ from baton.child import Child
 from baton.console import Console
 from baton.cores import describe
 from baton.custody import Custody
+from baton.endings import cause_of_failure, ended
 from baton.errors import StartFailed
 from baton.guarded import Guard
 from baton.lineup import GRACE_SECONDS, STOP_TIERS, Part, ProcessSpec
@@ -147,7 +147,7 @@ class LocalFleet:
         self.on_change()
         if isinstance(verdict, GiveUp):
             self._tell(name, f"{ended(exit_code)}; its log: {log}")
-            raise StartFailed(name, child.said_error() or reason(child, exit_code))
+            raise StartFailed(name, cause_of_failure(child, exit_code))
         words = child.last_words()
         self._tell(
             name,
@@ -157,10 +157,10 @@ class LocalFleet:
         return verdict.after_seconds
 
     async def _bury(self, child: Child) -> None:
-        # Forgotten at once: its pid may soon be another's.
-        del self._children[child.spec.name]
         await child.kill()
         self._custody.release(child.pid)
+        # Forgotten, because its pid may soon be another's.
+        del self._children[child.spec.name]
 
     async def _stop_all(self, hurry: asyncio.Event) -> None:
         for names in self._supervisor.stop():
@@ -207,20 +207,3 @@ class LocalFleet:
             identity=child.identity if child and child.is_running else None,
             log=str(self._log(spec.name).path),
         )
-
-
-def reason(child: Child, exit_code: int) -> str:
-    words = child.last_words()
-    return f"{child.spec.name} {ended(exit_code)} before all were ready" + (
-        f": {words}" if words else ""
-    )
-
-
-def ended(exit_code: int) -> str:
-    """For people: how a process ended."""
-    if exit_code >= 0:
-        return f"ended with exit code {exit_code}"
-    try:
-        return f"was ended by {signal.Signals(-exit_code).name}"
-    except ValueError:
-        return f"was ended by signal {-exit_code}"

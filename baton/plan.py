@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from baton.console import Console
 from baton.cores import CoreAssignment, assign, available_cores, describe
-from baton.errors import ServerUnreachable
+from baton.errors import FleetTaken, ServerUnreachable
 from baton.gpus import assign_gpus, available_gpus
-from baton.lineup import ProcessSpec, Site, line_up, valkey
+from baton.lineup import ProcessSpec, Site, line_up, valkey, worker_names
 from baton.listener import base_url, free_port
 from baton.memory import GIB, MemoryNeed, available_bytes, weight_bytes
 from baton.model import ensure_model, models_dir
 from baton.run_folder import RunFolder
 from baton.settings import UpSettings
 from fleet.errors import FleetUnavailable
+from fleet.member import Member
 from fleet.redis_membership import RedisMembership
+from fleet.registration import LEASE_SECONDS
 from fleet.valkey import ValkeyServer
+
+POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +61,35 @@ def make_plan(
 def embedded_valkey(
     settings: UpSettings, folder: RunFolder, cores: CoreAssignment, environment: Mapping[str, str]
 ) -> tuple[ProcessSpec, ...]:
-    """None of it where a server was named, which must answer. Raises ServerUnreachable."""
+    """None where a server was named. Raises ServerUnreachable or FleetTaken."""
     if settings.redis:
-        asyncio.run(check_server(settings.redis, settings.fleet))
+        asyncio.run(check_server(settings.redis, settings))
         return ()
     return (valkey(ValkeyServer(folder.socket), cores.rest, environment),)
 
 
-async def check_server(url: str, fleet: str) -> None:
-    async with RedisMembership.connect(url, fleet) as membership:
-        try:
-            await membership.members()
-        except FleetUnavailable as outage:
-            raise ServerUnreachable(f"--redis: {outage}") from outage
+async def check_server(url: str, settings: UpSettings) -> None:
+    """It answers, and no fleet of that name has workers whose names ours will take.
+
+    Waits for the leases of workers that were killed just before.
+    """
+    ours = set(worker_names(settings))
+    deadline = time.monotonic() + LEASE_SECONDS + 1
+    async with RedisMembership.connect(url, settings.fleet) as membership:
+        while taken := [m for m in await listed(membership) if m.worker_id in ours]:
+            if time.monotonic() > deadline:
+                raise FleetTaken(
+                    f"{taken[0].worker_id} is already in fleet {settings.fleet!r} of that --redis "
+                    f"(at {taken[0].address}): choose another name with --fleet"
+                )
+            await asyncio.sleep(POLL_SECONDS)
+
+
+async def listed(membership: RedisMembership) -> tuple[Member, ...]:
+    try:
+        return await membership.members()
+    except FleetUnavailable as outage:
+        raise ServerUnreachable(f"--redis: {outage}") from outage
 
 
 def check_memory(settings: UpSettings, model: Path) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from baton.errors import BadSettings
 from fleet.valkey import MAX_SOCKET_PATH
 
 SOCKET_NAME = "valkey.sock"
@@ -35,9 +36,12 @@ class RunFolder:
         return self.logs / f"{process}.log"
 
     def make(self) -> None:
-        """For this user only. Raises OSError."""
-        self.logs.mkdir(parents=True, exist_ok=True)
-        self.path.chmod(0o700)
+        """For this user only. Raises BadSettings."""
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            self.path.chmod(0o700)
+        except OSError as error:
+            raise BadSettings(f"--state-dir {self.path}: {error.strerror or error}") from error
 
     @property
     def socket(self) -> Path:

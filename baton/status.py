@@ -37,7 +37,8 @@ def status(folder: RunFolder, console: Console) -> int:
             console.line(f"{worker.worker_id} is {worker.state}: {worker.reason}")
     if state.is_up and views is None:
         console.line("The gateway does not answer, so the load is unknown")
-    return 0 if all(process.phase is Phase.READY for process in state.processes) else 1
+    is_ready = all(process.phase is Phase.READY for process in state.processes)
+    return 0 if state.is_up and is_ready else 1
 
 
 def headline(state: RunState) -> str:

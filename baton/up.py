@@ -24,6 +24,7 @@ from baton.run_folder import RunFolder
 from baton.run_state import RunState
 from baton.settings import UpSettings
 from fleet.redis_membership import RedisMembership
+from fleet.url import redacted
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # As a shell says it of what Ctrl-C ended.
@@ -41,6 +42,9 @@ def up(
 
     Raises BatonError or FleetError; then, as in every case, nothing is left running.
     """
+    # Until there is a loop that handles signals, each of them unwinds like Ctrl-C.
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
         folder.make()
         take(folder, stack)
@@ -49,7 +53,7 @@ def up(
         state.save(folder.state)
         plan = make_plan(settings, folder, environment, console)
         state = replace(
-            state, url=plan.url, model=plan.site.served_model_name, redis=plan.site.redis
+            state, url=plan.url, model=plan.site.served_model_name, redis=redacted(plan.site.redis)
         )
         stack.callback(folder.socket.unlink, missing_ok=True)
         guard = stack.enter_context(guarded([folder.state, folder.socket]))
@@ -105,7 +109,7 @@ async def serve(
         def announce() -> None:
             console.line(f"Up in {fleet.age_seconds:.0f} s")
             console.line(banner(plan.url, plan.site.served_model_name))
-            console.line(f"Logs: {folder.logs}    State: baton status")
+            console.line(f"Logs: {folder.logs}")
             on_up()
 
         fleet.on_change, fleet.on_up = publish, announce

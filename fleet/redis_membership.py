@@ -10,10 +10,9 @@ from redis.asyncio import Redis
 
 from fleet.connection import bounded, connect
 from fleet.errors import Superseded
-from fleet.member import Member, check_name
+from fleet.keys import FleetKeys
+from fleet.member import Member
 from fleet.url import redacted
-
-SCHEMA = 1
 
 logger = logging.getLogger(__name__)
 
@@ -41,17 +40,15 @@ return 1
 
 
 class RedisMembership:
-    """Keys `baton:<schema>:<fleet>:worker:<id>` with a TTL, and a set that names them.
+    """Each member is a key with a TTL, and a set names them: see FleetKeys.
 
     An async context manager: leaving it closes the connections, nothing else.
     """
 
     def __init__(self, client: Redis, fleet: str, server: str = "redis") -> None:
-        check_name("fleet", fleet)
         self._client = client
         self._server = server
-        self._prefix = f"baton:{SCHEMA}:{fleet}"
-        self._index = f"{self._prefix}:workers"
+        self._keys = FleetKeys(fleet)
         self._claim = client.register_script(CLAIM)
         self._release = client.register_script(RELEASE)
         self._unreadable: set[str] = set()
@@ -72,14 +69,11 @@ class RedisMembership:
         await self._drop(member.worker_id, member.encode())
 
     async def members(self) -> tuple[Member, ...]:
-        async with bounded(self._server):
-            ids = sorted(text(name) for name in await self._client.smembers(self._index))
-            records = await self._client.mget([self._key(name) for name in ids]) if ids else []
         found = []
-        for name, record in zip(ids, records, strict=True):
+        for worker_id, record in await self._records():
             if record is None:
-                await self._drop(name, b"")
-            elif member := self._read(name, record):
+                await self._drop(worker_id, b"")
+            elif member := self._read(worker_id, record):
                 found.append(member)
         return tuple(found)
 
@@ -94,21 +88,27 @@ class RedisMembership:
     ) -> None:
         await self._client.aclose()
 
-    def _key(self, worker_id: str) -> str:
-        return f"{self._prefix}:worker:{worker_id}"
-
     async def _hold(self, member: Member, lease_seconds: float, how: str) -> bool:
         if lease_seconds <= 0:
             raise ValueError("a lease lasts longer than 0 seconds")
         lease_ms = max(1, round(lease_seconds * 1000))
         async with bounded(self._server):
-            keys = [self._key(member.worker_id), self._index]
+            keys = [self._keys.worker(member.worker_id), self._keys.index]
             args = (member.encode(), lease_ms, member.worker_id, how)
             return bool(await self._claim(keys=keys, args=args))
 
+    async def _records(self) -> list[tuple[str, bytes | str | None]]:
+        """By worker_id; None for one whose lease has ended."""
+        async with bounded(self._server):
+            ids = sorted(text(name) for name in await self._client.smembers(self._keys.index))
+            if not ids:
+                return []
+            records = await self._client.mget([self._keys.worker(name) for name in ids])
+        return list(zip(ids, records, strict=True))
+
     async def _drop(self, worker_id: str, record: bytes) -> None:
         async with bounded(self._server):
-            keys = [self._key(worker_id), self._index]
+            keys = [self._keys.worker(worker_id), self._keys.index]
             await self._release(keys=keys, args=[record, worker_id])
 
     def _read(self, worker_id: str, record: bytes | str) -> Member | None:
@@ -123,7 +123,7 @@ class RedisMembership:
         return member
 
     def __repr__(self) -> str:
-        return f"<RedisMembership {self._prefix} at {self._server}>"
+        return f"<RedisMembership {self._keys.fleet} at {self._server}>"
 
 
 def text(value: bytes | str) -> str:

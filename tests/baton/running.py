@@ -16,7 +16,7 @@ from baton.run_state import ProcessState, RunState
 
 ROOT = Path(__file__).resolve().parents[2]
 STANDINS = ROOT / "tests" / "baton" / "standins"
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 40.0
 MARK = "BATON_TEST_RUN"
 
 
@@ -48,8 +48,8 @@ class Running:
 
     def up_ready(self, *flags: str, standin: str = "") -> subprocess.Popen[str]:
         process = self.up(*flags, standin=standin)
-        seen = read_until(process, "Ctrl-C stops")
-        assert any("Ctrl-C stops" in line for line in seen), "".join(seen)
+        seen = read_until(process, "Ctrl-C stops it")
+        assert any("Ctrl-C stops it" in line for line in seen), "".join(seen)
         return process
 
     def baton(self, *arguments: str, standin: str = "") -> subprocess.CompletedProcess[str]:

@@ -36,10 +36,16 @@ def test_a_worker_is_told_what_its_command_line_says() -> None:
     spec = make_lineup(UpSettings(max_model_len=4096, kv_cache_gib=2))["prefill-0"]
     assert spec.command[:3] == (sys.executable, "-m", "prefill_worker")
     assert shlex.join(spec.command[3:]) == (
-        "--model /models/tiny --redis unix:///run/valkey.sock --fleet baton --dtype auto "
+        "--model /models/tiny --fleet baton --dtype auto "
         "--max-model-len 4096 --worker-id prefill-0 --host 127.0.0.1 --port 0 --kv-cache-gib 2"
     )
     assert spec.is_worker
+
+
+def test_the_fleets_server_is_told_where_no_other_user_can_read_it() -> None:
+    for spec in make_lineup(UpSettings()).values():
+        assert spec.environment["BATON_REDIS"] == "unix:///run/valkey.sock"
+        assert "unix:" not in shlex.join(spec.command)
 
 
 def test_the_gateway_is_told_whom_to_expect() -> None:
@@ -76,10 +82,10 @@ def test_what_must_agree_is_fixed_and_the_rest_is_the_users() -> None:
     assert "BATON_PORT" not in environment
 
 
-def test_workers_see_their_gpus_and_the_gateway_none() -> None:
+def test_workers_see_their_own_gpus_only() -> None:
     lineup = make_lineup(UpSettings(), gpus=("0", "1"))
-    visible = [spec.environment["CUDA_VISIBLE_DEVICES"] for spec in lineup.values()]
-    assert visible == ["0", "1", ""]
+    visible = [spec.environment.get("CUDA_VISIBLE_DEVICES") for spec in lineup.values()]
+    assert visible == ["0", "1", None]
     assert "--engine-args" not in shlex.join(lineup["decode-0"].command)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from tests.baton.running import PATIENCE_SECONDS, Running, read_until, wait_until
+from tests.fleet.server import RunningValkey
 
 
 def stop(process: subprocess.Popen[str], number: int = signal.SIGINT) -> tuple[int, str]:
@@ -20,7 +21,7 @@ def stop(process: subprocess.Popen[str], number: int = signal.SIGINT) -> tuple[i
 
 def test_it_shows_the_way_in_and_ctrl_c_leaves_nothing(running: Running) -> None:
     process = running.up("--prefill", "2", "--served-model-name", "tiny-1")
-    output = "".join(read_until(process, "Ctrl-C stops"))
+    output = "".join(read_until(process, "Ctrl-C stops it"))
     url = running.state.url
     for words in (f"curl {url}/v1", f'base_url="{url}/v1"', '"model": "tiny-1"', "prefill-1"):
         assert words in output
@@ -163,6 +164,15 @@ def test_a_redis_that_does_not_answer_is_refused_before_anything_starts(running:
     exit_code, last_line = running.failing_up("--redis", "redis://127.0.0.1:1")
     assert exit_code == 1
     assert "fleet state at redis://127.0.0.1:1 is unreachable" in last_line
+    running.assert_nothing_left()
+
+
+def test_with_a_redis_no_valkey_is_started(running: Running) -> None:
+    with RunningValkey(running.folder) as server:
+        process = running.up_ready("--redis", server.url)
+        names = {state.name for state in running.state.processes}
+        assert names == {"prefill-0", "decode-0", "gateway"}
+        assert stop(process)[0] == 0
     running.assert_nothing_left()
 
 

@@ -3,47 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
+import os
 import signal
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
-from fleet.redis_membership import RedisMembership
 from standin.behaviour import behave
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    for flag in ("model", "served-model-name", "redis", "fleet", "host", "port", "dtype"):
-        parser.add_argument(f"--{flag}", required=True)
-    parser.add_argument("--expect-prefill", type=int, required=True)
-    parser.add_argument("--expect-decode", type=int, required=True)
-    parser.add_argument("--max-model-len")
-    parser.add_argument("--engine-args")
-    given = parser.parse_args()
-    behave("gateway")
-    asyncio.run(serve(given))
-
-
-async def serve(given: argparse.Namespace) -> None:
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with RedisMembership.connect(given.redis, given.fleet) as membership:
-        expected = given.expect_prefill + given.expect_decode
-
-        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            path = (await reader.readline()).split()[1].decode()
-            members = await membership.members()
-            loads = [{"worker_id": member.worker_id, "load": LOAD} for member in members]
-            body = json.dumps({"workers": loads}) if path.startswith("/fleet") else "{}"
-            status = 200 if len(members) >= expected else 503
-            head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
-            writer.write(f"{head}\r\n{body}".encode())
-            await writer.drain()
-            writer.close()
-
-        async with await asyncio.start_server(answer, given.host, int(given.port)):
-            await stop.wait()
-
+from standin.fleet_state import FleetState
 
 LOAD = {
     "num_running": 2,
@@ -52,3 +19,33 @@ LOAD = {
     "num_kv_blocks_used": 12,
     "transfers": {"sent_bytes": 45_200_000, "received_bytes": 0, "open_sends": 3},
 }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for flag in ("model", "served-model-name", "fleet", "host", "port", "dtype"):
+        parser.add_argument(f"--{flag}", required=True)
+    parser.add_argument("--expect-prefill", type=int, required=True)
+    parser.add_argument("--expect-decode", type=int, required=True)
+    parser.add_argument("--max-model-len")
+    parser.add_argument("--engine-args")
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    behave("gateway")
+    state = FleetState(os.environ["BATON_REDIS"], given.fleet)
+    expected = given.expect_prefill + given.expect_decode
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            is_complete = state.num_members() >= expected
+            names = ("prefill-0", "decode-0") if is_complete else ()
+            body = json.dumps({"workers": [{"worker_id": name, "load": LOAD} for name in names]})
+            self.send_response(200 if is_complete or self.path != "/health" else 503)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *words: object) -> None:
+            """The log is for errors."""
+
+    HTTPServer((given.host, int(given.port)), Handler).serve_forever()

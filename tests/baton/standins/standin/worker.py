@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import signal
+import sys
 import time
+from contextlib import suppress
 
 from fleet.member import Member, Role, new_incarnation
-from fleet.redis_membership import RedisMembership
-from fleet.registration import Registration
 from standin.behaviour import behave
-
-LEASE_SECONDS = 1.0
+from standin.fleet_state import LEASE_SECONDS, FleetState
 
 
 def main(role: str) -> None:
     parser = argparse.ArgumentParser()
-    for flag in ("model", "worker-id", "redis", "fleet", "host", "port", "dtype", "kv-cache-gib"):
+    for flag in ("model", "worker-id", "fleet", "host", "port", "dtype", "kv-cache-gib"):
         parser.add_argument(f"--{flag}", required=True)
     parser.add_argument("--max-model-len")
     parser.add_argument("--engine-args")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     behave(given.worker_id)
-    asyncio.run(serve(given, Role(role)))
+    stay(FleetState(os.environ["BATON_REDIS"], given.fleet), make_member(given, Role(role)))
 
 
-async def serve(given: argparse.Namespace, role: Role) -> None:
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    member = Member(
+def stay(state: FleetState, member: Member) -> None:
+    try:
+        while True:
+            with suppress(OSError):
+                state.join(member)
+            time.sleep(LEASE_SECONDS / 4)
+    finally:
+        state.leave(member)
+
+
+def make_member(given: argparse.Namespace, role: Role) -> Member:
+    return Member(
         worker_id=given.worker_id,
         incarnation=new_incarnation(),
         address="127.0.0.1:9",
@@ -40,8 +47,3 @@ async def serve(given: argparse.Namespace, role: Role) -> None:
         pid=os.getpid(),
         started_at=time.time(),
     )
-    async with (
-        RedisMembership.connect(given.redis, given.fleet) as membership,
-        Registration(membership, member, LEASE_SECONDS),
-    ):
-        await stop.wait()
