@@ -9,8 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from baton.model import DEFAULT_MODEL
-from fleet.errors import BadFleetUrl
-from fleet.member import NAME
+from fleet.keys import check_fleet
 from fleet.url import check_url
 
 
@@ -20,21 +19,8 @@ def check_words(words: str) -> str:
     return words
 
 
-def check_redis(url: str) -> str:
-    try:
-        return check_url(url)
-    except BadFleetUrl as error:
-        raise ValueError(str(error)) from error
-
-
-def check_fleet(name: str) -> str:
-    if not NAME.fullmatch(name):
-        raise ValueError("use 1 to 128 letters, digits, dots, dashes and underscores")
-    return name
-
-
 Words = Annotated[str, AfterValidator(check_words)]
-RedisUrl = Annotated[str, AfterValidator(check_redis)]
+RedisUrl = Annotated[str, AfterValidator(check_url)]
 FleetName = Annotated[str, AfterValidator(check_fleet)]
 
 

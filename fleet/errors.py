@@ -31,8 +31,8 @@ class Superseded(FleetError):
         self.worker_id = worker_id
 
 
-class BadFleetUrl(FleetError):
-    pass
+class BadFleetUrl(FleetError, ValueError):
+    """Also a ValueError, as settings want it of what checks a value."""
 
 
 class ValkeyMissing(FleetError):

@@ -10,14 +10,20 @@ from fleet.member import check_name
 SCHEMA = 1
 
 
+def check_fleet(name: str) -> str:
+    """The name. Raises ValueError if it would break the keys."""
+    check_name("fleet", name)
+    return name
+
+
 @dataclass(frozen=True, slots=True)
 class FleetKeys:
-    """Raises ValueError for a fleet name that would break them."""
+    """Raises ValueError for a name that `check_fleet` refuses."""
 
     fleet: str
 
     def __post_init__(self) -> None:
-        check_name("fleet", self.fleet)
+        check_fleet(self.fleet)
 
     @property
     def index(self) -> str:
