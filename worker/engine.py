@@ -168,7 +168,8 @@ def start_core(config: VllmConfig) -> tuple[AsyncMPClient, Failures]:
                 log_stats=True,
             )
     except Exception as error:
-        reason = cause_of(error, failures.read())
+        _, said = failures.read() or ("", None)
+        reason = cause_of(error, said)
         raise EngineNotStarted(f"the engine did not start: {reason}") from error
     return core, failures
 
@@ -189,16 +190,17 @@ class Failures:
             EngineCoreProc.run_engine_core = staticmethod(run_vllm_engine_core)
             self._writer.close()
 
-    def read(self) -> str | None:
+    def read(self) -> tuple[str, str] | None:
+        """The kind of the error and what it says; None if the process said nothing."""
         try:
-            return str(self._reader.recv()) if self._reader.poll() else None
+            return self._reader.recv() if self._reader.poll() else None
         except (EOFError, OSError):
             return None
 
     def reason(self, core: AsyncMPClient) -> str:
         """Of an engine that ran. Only the kind of error: its text might hold a prompt's tokens."""
         if reported := self.read():
-            return f"{reported.partition(':')[0]}; its log says more"
+            return f"{reported[0]}; its log says more"
         codes = core.resources.engine_manager.finished_procs().values()
         return next((exit_reason(code) for code in codes if code), "its process ended")
 
@@ -211,7 +213,7 @@ def run_engine_core(failures: Connection, *args: Any, **kwargs: Any) -> None:
     try:
         run_vllm_engine_core(*args, **kwargs)
     except Exception as error:
-        failures.send(f"{type(error).__name__}: {one_line(error)}")
+        failures.send((type(error).__name__, one_line(error)))
         raise
 
 

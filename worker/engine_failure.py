@@ -7,7 +7,7 @@ import signal
 from collections.abc import Mapping
 from types import MappingProxyType
 
-MAX_LENGTH = 500
+MAX_LENGTH = 300
 
 # What vLLM says, and what our user can do about it.
 HINTS: Mapping[str, str] = MappingProxyType(
@@ -22,16 +22,19 @@ HINTS: Mapping[str, str] = MappingProxyType(
 )
 # pydantic's way to say which class and field it refused.
 PYDANTIC = re.compile(r"\d+ validation errors? for \S+\n(?:\S+\n)?\s*(?:Value error, )?")
+SENTENCE_END = re.compile(r"\.(?: [A-Z]|$)")
 EXIT_CODE = re.compile(r"Failed core proc\(s\): \{'[^']*': (-?\d+)")
 
 
 def one_line(error: BaseException) -> str:
-    """The first sentence that says something, with a way out if there is one."""
+    """What it says first; where we know a way out, that instead of what follows."""
     text = PYDANTIC.sub("", str(error), count=1).strip()
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    line = re.sub(r" \[type=\w+,.*", "", line)[:MAX_LENGTH]
-    hint = next((hint for sign, hint in HINTS.items() if sign in text), "")
-    return "; ".join(part for part in (line or type(error).__name__, hint) if part)
+    line = line.partition(" [type=")[0][:MAX_LENGTH] or type(error).__name__
+    for sign, hint in HINTS.items():
+        if sign in text:
+            return f"{SENTENCE_END.split(line, maxsplit=1)[0]}; {hint}"
+    return line.rstrip(".")
 
 
 def cause_of(error: BaseException, reported: str | None) -> str:

@@ -12,8 +12,15 @@ PYDANTIC = """1 validation error for ModelConfig
 
 def test_pydantics_wrapping_is_taken_off_and_a_way_out_added() -> None:
     assert one_line(ValueError(PYDANTIC)) == (
-        "User-specified max_model_len (99999) is greater than the derived max_model_len (8192).; "
+        "User-specified max_model_len (99999) is greater than the derived max_model_len (8192); "
         "use a smaller --max-model-len"
+    )
+
+
+def test_a_way_out_takes_the_place_of_vllms_own_advice() -> None:
+    advice = "No available memory for the cache blocks. Try increasing `gpu_memory_utilization`."
+    assert one_line(ValueError(advice)) == (
+        "No available memory for the cache blocks; use a larger --kv-cache-gib"
     )
 
 
