@@ -1,0 +1,36 @@
+"""vLLM's encoding of requests and outputs, without vLLM: structs as arrays, by position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+FINISH_REASONS = ("stop", "length", "abort", "error", "repetition")
+FINISH_POSITION = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    request_id: str
+    tokens: tuple[int, ...]
+    finish: str | None
+
+
+def encode_request(prompt: Sequence[int], **sampling: object) -> bytes:
+    """EngineCoreRequest up to its last field without a default."""
+    sampling = {"temperature": 0.0, "ignore_eos": True, "max_tokens": 4, **sampling}
+    fields = ("any id", list(prompt), None, sampling, None, 0.0, None, None, None)
+    return msgspec.msgpack.encode(fields)
+
+
+def decode_outputs(frames: Sequence[bytes]) -> list[Output]:
+    """EngineCoreOutputs with everything in its first frame."""
+    _, outputs, *_ = msgspec.msgpack.decode(frames[0])
+    return [Output(fields[0], tuple(fields[1]), finish_of(fields)) for fields in outputs]
+
+
+def finish_of(fields: Sequence[int | None]) -> str | None:
+    reason = fields[FINISH_POSITION] if len(fields) > FINISH_POSITION else None
+    return None if reason is None else FINISH_REASONS[reason]

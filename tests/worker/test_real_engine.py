@@ -1,0 +1,164 @@
+"""A worker process with a real engine. They run in this order: the last one ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from baton.model import DEFAULT_MODEL, ensure_model, models_dir
+from fleet.member import Member, Role
+from fleet.redis_membership import RedisMembership
+from proto import worker_pb2
+from tests.fleet.builders import eventually
+from tests.fleet.server import RunningValkey
+from tests.worker.builders import make_submit, make_ticket
+from tests.worker.gateway import Gateway
+from tests.worker.plain_wire import Output, decode_outputs, encode_request
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 180.0
+FLEET = "real-engine"
+PROMPT = tuple(range(1000, 1200))
+
+
+@dataclass(frozen=True, slots=True)
+class RunningWorker:
+    process: subprocess.Popen[bytes]
+    member: Member
+    log: Path
+
+    def engines(self) -> list[psutil.Process]:
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return [child for child in children if "EngineCore" in child.name()]
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWorker]:
+    folder = tmp_path_factory.mktemp("worker")
+    with RunningValkey(folder) as valkey:
+        process = start(valkey.url, folder / "log")
+        try:
+            member = asyncio.run(wait_until_joined(valkey.url, process))
+            yield RunningWorker(process, member, folder / "log")
+        finally:
+            process.kill()
+            process.wait()
+
+
+def start(redis: str, log: Path) -> subprocess.Popen[bytes]:
+    model = ensure_model(DEFAULT_MODEL, models_dir(os.environ), lambda line: None)
+    command = [sys.executable, "-m", "decode_worker", "--model", str(model), "--redis", redis]
+    command += ["--fleet", FLEET, "--max-model-len", "1024"]
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("BATON_")}
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            command, cwd=ROOT, env=ours, stdout=out, stderr=out, start_new_session=True
+        )
+
+
+async def wait_until_joined(redis: str, process: subprocess.Popen[bytes]) -> Member:
+    async with RedisMembership.connect(redis, FLEET) as membership:
+        async with asyncio.timeout(START_SECONDS):
+            while not (members := await membership.members()):
+                assert process.poll() is None, "the worker has ended"
+                await asyncio.sleep(0.1)
+    return members[0]
+
+
+async def finish(gateway: Gateway, request_id: str) -> Output:
+    """The request's last output."""
+    while True:
+        step = (await gateway.read_next("step")).step
+        for output in decode_outputs(step.outputs):
+            if output.request_id == request_id and output.finish:
+                return output
+
+
+async def test_a_worker_is_what_it_describes(worker: RunningWorker) -> None:
+    gateway = Gateway(worker.member.address)
+    described = await gateway.stub.Describe(worker_pb2.DescribeRequest())
+    assert worker.member.roles == (Role.DECODE,)
+    assert described.incarnation == worker.member.incarnation
+    assert described.capacity.max_model_len == 1024
+    assert described.capacity.num_kv_blocks > 8
+    assert described.kv_layout.num_layers == 30
+    assert described.transfer_addresses
+    await gateway.close()
+
+
+async def test_requests_that_would_harm_the_engine_fail_alone(worker: RunningWorker) -> None:
+    harmful = {
+        "garbage": b"\xc1 no msgpack",
+        "token": encode_request([10**6]),
+        "empty": encode_request([]),
+        "long": encode_request([5] * 1024),
+        "stop": encode_request(PROMPT, stop_token_ids=[10**6]),
+        "logprobs": encode_request(PROMPT, logprobs=10**6),
+        "endless": encode_request(PROMPT, max_tokens=None),
+    }
+    gateway = Gateway(worker.member.address)
+    await gateway.greet(worker.member.vllm_version)
+    for name, frame in harmful.items():
+        await gateway.submit(make_submit(name, frames=[frame]))
+        failure = (await gateway.read_next("failure")).failure
+        assert (failure.request_id, failure.code) == (name, "bad_request")
+        assert "1000000" not in failure.message
+    await gateway.submit(make_submit("good", frames=[encode_request(PROMPT)]))
+    assert (await finish(gateway, "good")).finish == "length"
+    await gateway.close()
+
+
+async def test_a_clients_own_transfer_parameters_are_ignored(worker: RunningWorker) -> None:
+    mine = {"kv_transfer_params": {"leg": "decode", "ticket": b"", "lease_seconds": -1}}
+    gateway = Gateway(worker.member.address)
+    await gateway.greet(worker.member.vllm_version)
+    await gateway.submit(make_submit("r", frames=[encode_request(PROMPT, extra_args=mine)]))
+    assert (await finish(gateway, "r")).finish == "length"
+    await gateway.close()
+
+
+async def test_a_prefill_leg_is_not_for_a_decode_worker(worker: RunningWorker) -> None:
+    gateway = Gateway(worker.member.address)
+    await gateway.greet(worker.member.vllm_version)
+    submit = make_submit("p", leg=worker_pb2.ROLE_PREFILL, ticket=make_ticket())
+    await gateway.submit(submit)
+    assert (await gateway.read_next("failure")).failure.code == "role_not_served"
+    await gateway.close()
+
+
+async def test_a_lost_session_frees_its_blocks(worker: RunningWorker) -> None:
+    gone, stays = Gateway(worker.member.address), Gateway(worker.member.address)
+    await gone.greet(worker.member.vllm_version)
+    await stays.greet(worker.member.vllm_version)
+    await gone.submit(make_submit("r", frames=[encode_request(PROMPT, max_tokens=800)]))
+    await gone.read_next("step")
+    gone.vanish()
+
+    async def is_free() -> bool:
+        await stays.send(ping=worker_pb2.Ping(nonce=1))
+        load = (await stays.read_next("pong")).pong.load
+        return load.num_kv_blocks > 0 == load.num_kv_blocks_used
+
+    await eventually(is_free)
+    await gone.close()
+    await stays.close()
+
+
+def test_a_dead_engine_ends_the_worker_with_one_line(worker: RunningWorker) -> None:
+    engines = worker.engines()
+    os.kill(engines[0].pid, signal.SIGKILL)
+    assert worker.process.wait(timeout=20) == 1
+    assert not any(engine.is_running() for engine in engines)
+    last = worker.log.read_text().splitlines()[-1]
+    assert last.startswith("error: the engine has died: its process was killed")
