@@ -18,7 +18,7 @@ from baton.run_folder import RunFolder
 from baton.run_state import RunState
 from tests.system.exchange import Answered, ask, client
 from tests.system.fleet_report import FleetReport, Metrics
-from tests.system.processes import environment, marked, segments
+from tests.system.processes import environment, left_segments, marked, segments
 from tests.system.prompts import Prompt
 from tests.system.root import LAUNCH, ROOT
 from tests.system.waiting import wait_until
@@ -123,7 +123,7 @@ class LiveFleet:
 
     def assert_nothing_left(self) -> None:
         assert self.living() == {}
-        assert segments() <= self.segments_before
+        assert left_segments(self.segments_before) == set()
         assert not self.folder.socket.exists()
         assert not self.folder.state.exists()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from baton.identity import PROC, ProcessStat
@@ -11,6 +12,7 @@ from tests.system.root import ROOT
 
 # In the environment of everything that one command has started.
 MARK = "BATON_SYSTEM_TEST"
+SHM = Path("/dev/shm")
 
 
 def environment(mark: str, variables: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -37,4 +39,18 @@ def marked(mark: str) -> Iterator[tuple[int, str]]:
 
 def segments() -> set[str]:
     """What lies in shared memory now."""
-    return {entry.name for entry in Path("/dev/shm").iterdir()}
+    return {entry.name for entry in SHM.iterdir()}
+
+
+def left_segments(before: set[str]) -> set[str]:
+    """What has come since, and no living process uses: the machine may have other work."""
+    fresh = segments() - before
+    return {name for name in fresh if not any(str(SHM / name) in maps for maps in all_maps())}
+
+
+def all_maps() -> Iterator[str]:
+    """Of each living process, the memory that it has mapped."""
+    for entry in PROC.iterdir():
+        if entry.name.isdecimal():
+            with suppress(OSError):
+                yield (entry / "maps").read_text(errors="replace")

@@ -29,6 +29,8 @@ WEATHER: ChatCompletionToolParam = {
     "function": {
         "name": "get_weather",
         "description": "The weather in a city",
+        # Without it, vLLM leaves the arguments' form to the model.
+        "strict": True,
         "parameters": {
             "type": "object",
             "properties": {"city": {"type": "string", "maxLength": 20}},
