@@ -13,12 +13,14 @@ import shlex
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from multiprocessing import Pipe, parent_process
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
 import vllm
+from torch.distributed import distributed_c10d
 from vllm.config import KVTransferConfig, VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.platforms import current_platform
@@ -210,11 +212,32 @@ def run_engine_core(failures: Connection, *args: Any, **kwargs: Any) -> None:
     parent = parent_process()
     assert parent is not None and parent.pid is not None
     die_with(parent.pid)
+    share_gloo_device()
     try:
         run_vllm_engine_core(*args, **kwargs)
     except Exception as error:
         failures.send((type(error).__name__, one_line(error)))
         raise
+
+
+def share_gloo_device() -> None:
+    """One network thread for all of torch's process groups in this process.
+
+    vLLM makes a dozen of them, needed or not, and each would wake up every 10 ms for ever.
+    """
+    if not distributed_c10d.is_gloo_available():
+        return
+    gloo = distributed_c10d.ProcessGroupGloo
+    device = gloo.create_default_device()
+
+    class SharingGloo(gloo):  # type: ignore[misc, valid-type]
+        def __init__(self, store: object, rank: int, size: int, timeout: timedelta) -> None:
+            options = gloo._Options()
+            options._devices = [device]
+            options._timeout = timeout
+            super().__init__(store, rank, size, options)
+
+    distributed_c10d.ProcessGroupGloo = SharingGloo
 
 
 async def learn_facts(core: AsyncMPClient, config: VllmConfig) -> EngineFacts:
