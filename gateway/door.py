@@ -134,7 +134,8 @@ def declared_bytes(headers: Mapping[bytes, bytes]) -> int | None:
 
 
 def front_scope(scope: Scope, request_id: str) -> Scope:
-    """What the front half sees: our request id, and no trailing slash."""
+    """What the front half sees: our request id, no trailing slash, and no HEAD."""
     headers = [header for header in scope["headers"] if header[0] != b"x-request-id"]
     headers.append((b"x-request-id", request_id.encode()))
-    return {**scope, "headers": headers, "path": scope["path"].rstrip("/") or "/"}
+    method = "GET" if scope["method"] == "HEAD" else scope["method"]
+    return {**scope, "method": method, "headers": headers, "path": scope["path"].rstrip("/")}

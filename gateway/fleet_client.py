@@ -51,7 +51,8 @@ class FleetClient:
         self._sessions = sessions
         self._decode = decode
         self._clock = clock
-        self._steps: asyncio.Queue[StepOutputs] = asyncio.Queue(MAX_STEPS_QUEUED)
+        self._steps: asyncio.Queue[StepOutputs] = asyncio.Queue()
+        self._has_room = asyncio.Event()
         self._actions: deque[Action] = deque()
         self._is_acting = False
         self._idle = asyncio.Event()
@@ -76,7 +77,10 @@ class FleetClient:
         self.fail_all(ShuttingDown())
 
     async def next_step(self) -> StepOutputs:
-        return await self._steps.get()
+        step = await self._steps.get()
+        if self._steps.qsize() < MAX_STEPS_QUEUED:
+            self._has_room.set()
+        return step
 
     async def run(self) -> NoReturn:
         """Watches over the deadlines."""
@@ -85,10 +89,17 @@ class FleetClient:
             self._do(self._book.overdue(self._clock()))
 
     async def step(self, worker: str, frames: Sequence[bytes]) -> None:
-        """The outputs of one engine step of `worker`. Raises ValueError."""
+        """The outputs of one engine step of `worker`. Raises ValueError.
+
+        Waits while MAX_STEPS_QUEUED steps are queued: each session adds one at most.
+        """
         step = self._decode(frames)
         if self._observe(worker, step):
-            await self._steps.put(step)
+            # Not to be cancelled between the two: the lives have moved on.
+            self._steps.put_nowait(step)
+        if self._steps.qsize() >= MAX_STEPS_QUEUED:
+            self._has_room.clear()
+            await self._has_room.wait()
 
     def leg_failed(self, worker: str, failure: worker_pb2.Failure) -> None:
         error = error_of(worker, failure)

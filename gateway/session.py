@@ -30,7 +30,7 @@ class SessionEvents(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """A worker that leaves a ping unanswered for `pong_seconds`, or more than
+    """A worker that leaves two pings unanswered for `pong_seconds` together, or more than
     `max_unsent` messages unread, is lost.
     """
 
@@ -131,12 +131,18 @@ class WorkerSession:
 
     async def _keep_alive(self) -> NoReturn:
         while True:
-            try:
-                await self.ping(self._limits.pong_seconds)
-            except TimeoutError:
-                silence = f"it left a ping unanswered for {self._limits.pong_seconds:g} s"
-                raise SessionLost(self.worker, silence) from None
+            # A second try, because the silence may have been ours: a stopped process, say.
+            if not (await self._is_answered() or await self._is_answered()):
+                silence = f"it left pings unanswered for {self._limits.pong_seconds:g} s"
+                raise SessionLost(self.worker, silence)
             await asyncio.sleep(self._limits.ping_seconds)
+
+    async def _is_answered(self) -> bool:
+        try:
+            await self.ping(self._limits.pong_seconds / 2)
+        except TimeoutError:
+            return False
+        return True
 
     async def _watch_overflow(self) -> NoReturn:
         await self._overflowed.wait()

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import pytest
+
 from fleet.backoff import Backoff
 from fleet.member import Member, Role
 from fleet.watch import MembershipWatch
@@ -197,6 +199,18 @@ async def test_a_drain_waits_and_then_fails_the_rest() -> None:
         fleet.submit("b")
         await fleet.client.drain(0.01)
         assert isinstance(fleet.failures[0][1], ShuttingDown)
+
+
+async def test_a_front_half_that_does_not_read_slows_the_workers_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.fleet_client.MAX_STEPS_QUEUED", 2)
+    async with served() as fleet:
+        fleet.submit("r", max_tokens=20)
+        await fleet.until(lambda: "2 steps queued" in repr(fleet.client))
+        await fleet.prefill.until(lambda: not fleet.prefill.open_legs)
+        assert "2 steps queued" in repr(fleet.client)
+        assert len(await fleet.outputs(20)) == 20
 
 
 async def test_stop_strings_count_as_finished() -> None:

@@ -134,6 +134,7 @@ async def test_health_and_version(http: httpx.AsyncClient) -> None:
     assert health.status_code == 200
     assert health.json()["num_decode_workers"] == 1
     assert (await http.head("/health")).status_code == 200
+    assert (await http.head("/v1/models")).content == b""
     assert (await http.get("/version")).json() == {"version": "0.32.0"}
 
 

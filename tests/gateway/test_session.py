@@ -131,8 +131,21 @@ async def test_a_worker_that_answers_no_pings_is_lost() -> None:
     worker = make_worker()
     worker.behaviour.answers_pings = False
     async with connected(worker, SessionLimits(pong_seconds=0.05)) as (session, _):
-        with pytest.raises(SessionLost, match=r"left a ping unanswered for 0\.05 s"):
+        with pytest.raises(SessionLost, match=r"left pings unanswered for 0\.05 s"):
             await session.run()
+
+
+async def test_one_missed_ping_is_forgiven() -> None:
+    worker = make_worker()
+    worker.behaviour.answers_pings = False
+    async with connected(worker, SessionLimits(ping_seconds=0.01, pong_seconds=1)) as (session, _):
+        running = asyncio.ensure_future(session.run())
+        with pytest.raises(TimeoutError):
+            await session.ping(0.6)
+        worker.behaviour.answers_pings = True
+        await session.ping(5.0)
+        assert not running.done()
+        running.cancel()
 
 
 async def test_a_worker_that_does_not_read_is_lost() -> None:
