@@ -26,9 +26,6 @@ def engine_environment(
         "VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gib or DEFAULT_KV_CACHE_GIB),
         # Python's clean-up after a killed engine is no news, least of all after our last line.
         "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",
-        # Else each of vLLM's process groups, thirteen with one rank, has a thread that wakes up
-        # a hundred times a second.
-        "TORCH_GLOO_LAZY_INIT": "1",
         # An engine that is killed anyway need not be waited for.
         "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS": "2",
     }
