@@ -27,7 +27,7 @@ ROOMS: Mapping[str, frozenset[str]] = {
 ADAPTERS: Mapping[str, frozenset[str]] = {
     "kvtransfer/connector*.py": frozenset({"torch", "vllm"}),
     "kvtransfer/extension.py": frozenset({"vllm"}),
-    "worker/engine.py": frozenset({"torch", "vllm"}),
+    "worker/engine*.py": frozenset({"torch", "vllm"}),
     "gateway/front_half.py": frozenset({"torch", "vllm"}),
 }
 HEAVY = frozenset({"torch", "vllm"})

@@ -169,8 +169,9 @@ async def open_engine(
     os.environ.update(engine_environment(os.environ, num_cores, settings.kv_cache_gib))
     # Only now: vLLM reads its environment when it is imported.
     import worker.engine as vllm_engine
+    from worker.engine_plan import EnginePlan
 
-    plan = vllm_engine.EnginePlan(
+    plan = EnginePlan(
         model=model,
         kv_role=program.kv_role,
         staging_bytes=settings.staging_mib * MIB,

@@ -67,6 +67,8 @@ class Welcomer:
         hello = message.hello
         if not 0 < len(hello.gateway_id) <= MAX_GATEWAY_ID_LENGTH:
             raise ProtocolBroken(f"a gateway id has 1 to {MAX_GATEWAY_ID_LENGTH} characters")
+        if not hello.gateway_id.isprintable():
+            raise ProtocolBroken("a gateway id is printable")
         if hello.vllm_version != self.vllm_version:
             raise GatewayRefused(
                 f"the gateway has vLLM {hello.vllm_version}, this worker has {self.vllm_version}"

@@ -1,0 +1,104 @@
+"""How one engine is to run, in vLLM's terms."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass
+from typing import NoReturn
+
+from vllm.config import KVTransferConfig, VllmConfig
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.platforms import current_platform
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+from vllm.v1.executor.uniproc_executor import UniProcExecutor
+
+from worker.engine_failure import one_line
+from worker.engine_scheduler import QuietAsyncScheduler, QuietScheduler
+from worker.engine_words import check_words
+from worker.environment import bind_ranks
+from worker.errors import BadSettings, EngineNotStarted
+from worker.memory import GIB, check_memory
+from worker.model_folder import ModelFolder
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePlan:
+    """How to run one engine. `kv_role` is vLLM's: kv_producer, kv_consumer or kv_both."""
+
+    model: ModelFolder
+    kv_role: str
+    staging_bytes: int
+    kv_fault: str = "none"
+    dtype: str = "auto"
+    max_model_len: int | None = None
+    words: str = ""
+
+    def configure(self) -> VllmConfig:
+        """Raises StartError."""
+        arguments = self._arguments()
+        try:
+            config = arguments.create_engine_config()
+        except Exception as error:
+            raise EngineNotStarted(f"vLLM refuses this: {one_line(error)}") from error
+        scheduling = config.scheduler_config
+        scheduling.scheduler_cls = (
+            QuietAsyncScheduler if scheduling.async_scheduling else QuietScheduler
+        )
+        if current_platform.is_cpu():
+            self._prepare_cpu(config)
+        return config
+
+    def _arguments(self) -> AsyncEngineArgs:
+        words = shlex.split(self.words)
+        check_words(words)
+        parser = AsyncEngineArgs.add_cli_args(WordParser(prog="--engine-args", add_help=False))
+        parser.set_defaults(
+            model=str(self.model.path),
+            enable_prefix_caching=True,
+            prefix_caching_hash_algo="sha256_cbor",
+        )
+        arguments = AsyncEngineArgs.from_cli_args(parser.parse_args(words))
+        if self.dtype != "auto":
+            arguments.dtype = self.dtype
+        if self.max_model_len is not None:
+            arguments.max_model_len = self.max_model_len
+        # With torch.compile the CPU build takes minutes to start.
+        arguments.enforce_eager |= current_platform.is_cpu()
+        arguments.worker_extension_cls = "kvtransfer.extension.TransferExtension"
+        arguments.kv_transfer_config = self._transfer_config()
+        num_ranks = arguments.tensor_parallel_size * arguments.pipeline_parallel_size
+        # The class and not its name, which the CPU build would replace.
+        arguments.distributed_executor_backend = UniProcExecutor if num_ranks == 1 else "mp"
+        return arguments
+
+    def _transfer_config(self) -> KVTransferConfig:
+        return KVTransferConfig(
+            kv_connector="BatonConnector",
+            kv_connector_module_path="kvtransfer.connector",
+            kv_role=self.kv_role,
+            kv_load_failure_policy="recompute",
+            kv_connector_extra_config={
+                "staging_bytes": self.staging_bytes,
+                "fault": self.kv_fault,
+            },
+        )
+
+    def _prepare_cpu(self, config: VllmConfig) -> None:
+        dtype = str(config.model_config.dtype).removeprefix("torch.")
+        kv_cache_bytes = config.cache_config.kv_cache_memory_bytes or GIB
+        check_memory(self.model.weight_bytes(dtype), kv_cache_bytes)
+        num_ranks = config.parallel_config.world_size
+        if num_ranks == 1:
+            # As vLLM does on a GPU. A spawned process would import everything once more.
+            os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+        elif os.environ.get("VLLM_CPU_OMP_THREADS_BIND") == "nobind":
+            binding = bind_ranks(sorted(os.sched_getaffinity(0)), num_ranks)
+            os.environ["VLLM_CPU_OMP_THREADS_BIND"] = binding
+
+
+class WordParser(FlexibleArgumentParser):  # type: ignore[misc]
+    """vLLM's own parser, that refuses by BadSettings."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadSettings(f"--engine-args: {message}")
