@@ -21,6 +21,9 @@ from worker.errors import BadSettings, EngineNotStarted
 from worker.memory import GIB, check_memory
 from worker.model_folder import ModelFolder
 
+# An engine takes aborts between steps, and a CPU computes some 500 tokens a second.
+CPU_CHUNK_TOKENS = 512
+
 
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
@@ -58,6 +61,8 @@ class EnginePlan:
             enable_prefix_caching=True,
             prefix_caching_hash_algo="sha256_cbor",
         )
+        if current_platform.is_cpu():
+            parser.set_defaults(max_num_batched_tokens=CPU_CHUNK_TOKENS)
         arguments = AsyncEngineArgs.from_cli_args(parser.parse_args(words))
         if self.dtype != "auto":
             arguments.dtype = self.dtype
