@@ -6,18 +6,20 @@ import random
 from dataclasses import dataclass
 
 BLOCK_SIZE = 128
-CHUNK_TOKENS = 2048
+# What a prefill step takes at most, on a CPU.
+CHUNK_TOKENS = 512
 MAX_MODEL_LEN = 8192
 # Ordinary tokens of the default model's vocabulary; the first ones are special.
 TOKEN_IDS = range(100, 40_000)
 
-# One token, shorter than a block, exact multiples of the block size, one less, one more.
+# One token, shorter than a block, exact multiples of the block and of the chunk, one less, one
+# more.
 LENGTHS = (
     *(1, 2, 5, 64, 127, 128, 129, 200, 255, 256, 257, 300, 383, 384, 385),
     *(511, 512, 513, 640, 900, 1024, 1025),
 )  # fmt: skip
-# One chunk, a token more, three chunks.
-LONG_LENGTHS = (2048, 2049, 6000)
+# Many chunks.
+LONG_LENGTHS = (2048, 6000)
 AT_ONCE_LENGTHS = (129, 200, 256, 300, 385, 512, 640, 900)
 SHARED_TOKENS = 5 * BLOCK_SIZE
 
