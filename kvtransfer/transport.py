@@ -16,7 +16,9 @@ class Kind(IntEnum):
 
 
 class Operation(Protocol):
-    """A send or a receive under way. The buffer belongs to it until it is done."""
+    """A send or a receive under way. The buffer belongs to it until it is done, and whoever
+    started it keeps it until then.
+    """
 
     @property
     def is_done(self) -> bool:

@@ -1,12 +1,15 @@
 """The transport over UCX, by ucxx's low-level API and worker addresses.
 
 Endpoints made from worker addresses let UCX choose: shared memory inside a host, RDMA or
-TCP between hosts. Three things are decided here so that one process's death never takes
+TCP between hosts. Four things are decided here so that one process's death never takes
 another with it, nor any of its memory:
 
 - CMA is left out. UCX aborts the process when the peer of a CMA read has died.
 - Endpoints to other hosts handle errors, those inside a host do not: with error handling
   UCX offers no shared memory at all.
+- Links inside a host have a UCX context with nothing but shared memory. Else UCX adds lanes
+  over TCP, and when these notice the peer's death without error handling, the next message
+  of the peer ends this process.
 - Each link has a UCX worker of its own. Without error handling, operations with a dead peer
   never end; destroying their UCX worker ends them.
 
@@ -25,6 +28,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kvtransfer.errors import TransportUnavailable
 from kvtransfer.staging import Slot
 from kvtransfer.transport import Arrival, Kind, Link
@@ -34,6 +39,7 @@ _CANCEL_STEP_NANOSECONDS = 1_000_000
 _CANCEL_STEPS = 10
 _MAX_STEPS = 64
 _CHECKSUM_BYTES = 4
+_MAX_REFUSALS = 4096
 
 
 def _load_ucxx() -> Any:
@@ -48,11 +54,12 @@ def _load_ucxx() -> Any:
 
 
 def _host_id() -> bytes:
-    """Equal for two processes that can share memory: same boot, same host name."""
-    boot = ""
+    """Equal for two processes that can share memory: same boot, host name and namespaces."""
+    parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot}/{socket.gethostname()}".encode()
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts += [str(Path(f"/proc/self/ns/{name}").readlink()) for name in ("ipc", "pid")]
+    return "/".join(parts).encode()
 
 
 def _pack_address(host: bytes, worker: bytes) -> bytes:
@@ -117,6 +124,7 @@ class _UcxInbox:
         self.worker = ucxx.UCXWorker(context)
         self.worker.init_blocking_progress_mode()
         self.is_closed = False
+        self._refused: list[_Operation] = []
         self.address = _pack_address(host, self.worker.address.tobytes())
         self._tags = {kind: ucxx.UCXXTag(int(kind)) for kind in Kind}
         self._mask = ucxx.UCXXTagMask(_WHOLE_TAG)
@@ -141,21 +149,40 @@ class _UcxInbox:
             return
         self.is_closed = True
         self._epoll.unregister(self._fd)
+        self._refuse_arrivals()
         self.worker.cancel_inflight_requests(_CANCEL_STEP_NANOSECONDS, _CANCEL_STEPS)
         self.worker = None
+
+    def _refuse_arrivals(self) -> None:
+        """Takes what has come into no buffer, which ends at once. ucxx would receive all of it
+        before it destroys a worker, and wait for ever for a sender that is dead.
+        """
+        nothing = np.zeros(0, np.uint8)
+        for _ in range(_MAX_REFUSALS):
+            moved = self.progress()
+            found = self.worker.tag_probe(self.ucxx.UCXXTag(0), self.ucxx.UCXXTagMask(0), True)
+            if found.matched:
+                self._refused.append(_Arrival(self, found).receive(nothing))
+            elif not moved:
+                return
 
 
 class _UcxLink(_UcxInbox):
     def __init__(
-        self, ucxx: Any, context: Any, epoll: select.epoll, host: bytes, remote: bytes
+        self,
+        ucxx: Any,
+        context: Any,
+        epoll: select.epoll,
+        host: bytes,
+        remote: bytes,
+        handles_errors: bool,
     ) -> None:
-        remote_host, remote_worker = _unpack_address(remote)
         super().__init__(ucxx, context, epoll, host)
         try:
             self._endpoint = ucxx.UCXEndpoint.create_from_worker_address(
                 self.worker,
-                ucxx.UCXAddress.create_from_buffer(remote_worker),
-                endpoint_error_handling=remote_host != host,
+                ucxx.UCXAddress.create_from_buffer(remote),
+                endpoint_error_handling=handles_errors,
             )
         except Exception as error:
             self.close()
@@ -173,19 +200,22 @@ class _UcxLink(_UcxInbox):
 
 
 class UcxTransport:
-    """See `Transport`. `config` holds UCX settings without their UCX_ prefix; the
-    environment's UCX_TLS goes before it.
+    """See `Transport`. `config` holds UCX settings without their UCX_ prefix. A TLS setting,
+    also the environment's UCX_TLS, holds inside a host as well as between hosts.
     """
 
     def __init__(self, config: Mapping[str, str] | None = None) -> None:
         self._ucxx = _load_ucxx()
-        settings = {"TLS": os.environ.get("UCX_TLS", "^cma"), **(config or {})}
+        settings = dict(config or {})
+        if tls := os.environ.get("UCX_TLS"):
+            settings.setdefault("TLS", tls)
         self._host = _host_id()
         self._links: list[_UcxLink] = []
         self._is_closed = False
         self._epoll = select.epoll()
         try:
-            self._context = self._new_context(settings)
+            self._context = self._new_context({"TLS": "^cma", **settings})
+            self._near_context = self._new_context({"TLS": "self,sysv", **settings})
             self._inbox = _UcxInbox(self._ucxx, self._context, self._epoll, self._host)
         except Exception as error:
             self._epoll.close()
@@ -205,7 +235,10 @@ class UcxTransport:
         return " ".join(sorted(names - {"cma"}))
 
     def connect(self, address: bytes) -> Link:
-        link = _UcxLink(self._ucxx, self._context, self._epoll, self._host, address)
+        host, worker = _unpack_address(address)
+        is_near = host == self._host
+        context = self._near_context if is_near else self._context
+        link = _UcxLink(self._ucxx, context, self._epoll, self._host, worker, not is_near)
         self._links = [each for each in self._links if not each.is_closed]
         self._links.append(link)
         return link
@@ -241,7 +274,7 @@ class UcxTransport:
         self._inbox.close()
         self._epoll.close()
         os.close(self._wake_fd)
-        del self._context
+        del self._context, self._near_context
 
     def _new_context(self, settings: dict[str, str]) -> Any:
         features = (self._ucxx.Feature.TAG, self._ucxx.Feature.AM, self._ucxx.Feature.WAKEUP)
