@@ -28,6 +28,7 @@ KEPT_OF_VLLM = frozenset(
     f"vllm:{name}"
     for name in (
         "prompt_tokens",
+        "prompt_tokens_by_source",
         "generation_tokens",
         "request_success",
         "request_prompt_tokens",
