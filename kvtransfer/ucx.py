@@ -194,22 +194,24 @@ class _UcxLink(_UcxInbox):
 
     def close(self) -> None:
         if not self.is_closed and hasattr(self, "_endpoint"):
-            self._endpoint.close()
+            if self._endpoint.alive:  # ucxx cannot close one that has failed
+                self._endpoint.close()
             self._endpoint = None
         super().close()
 
 
 class UcxTransport:
     """See `Transport`. `config` holds UCX settings without their UCX_ prefix. A TLS setting,
-    also the environment's UCX_TLS, holds inside a host as well as between hosts.
+    also the environment's UCX_TLS, holds inside a host as well as between hosts. `host` is
+    what the transports of one host share; tests set it to have several hosts in one.
     """
 
-    def __init__(self, config: Mapping[str, str] | None = None) -> None:
+    def __init__(self, config: Mapping[str, str] | None = None, host: bytes | None = None) -> None:
         self._ucxx = _load_ucxx()
         settings = dict(config or {})
         if tls := os.environ.get("UCX_TLS"):
             settings.setdefault("TLS", tls)
-        self._host = _host_id()
+        self._host = _host_id() if host is None else host
         self._links: list[_UcxLink] = []
         self._is_closed = False
         self._epoll = select.epoll()
