@@ -53,8 +53,9 @@ class ControlChannel:
                 taken.extend(self._decode(flight))
         return taken
 
-    def stalled(self, before: float) -> set[Link]:
-        return {*self._sending.stalled(before), *self._receiving.stalled(before)}
+    def take_bad_links(self, before: float) -> set[Link]:
+        """See `Flights`."""
+        return self._sending.take_bad_links(before) | self._receiving.take_bad_links(before)
 
     def _receive(self, inbox: Transport | Link, link: Link | None) -> None:
         while arrival := inbox.probe(Kind.CONTROL):

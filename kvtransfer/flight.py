@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kvtransfer.segment import Segment
@@ -29,6 +28,7 @@ class Flights:
 
     def __init__(self) -> None:
         self._flights: list[Flight] = []
+        self._bad: set[Link] = set()
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -43,10 +43,20 @@ class Flights:
         for flight in self._flights:
             (done if flight.operation.is_done else under_way).append(flight)
         self._flights = under_way
+        for flight in done:
+            if not flight.operation.is_ok:
+                self.blame(flight.link)
         return done
 
-    def stalled(self, before: float) -> Iterator[Link]:
-        """The links of what started before then and is not done."""
-        for flight in self._flights:
-            if flight.started_at < before and flight.link is not None:
-                yield flight.link
+    def blame(self, link: Link | None) -> None:
+        """Something of this link has been lost."""
+        if link is not None:
+            self._bad.add(link)
+
+    def take_bad_links(self, before: float) -> set[Link]:
+        """The links that something has been lost on since the last call, and those of what
+        started before then and is not done.
+        """
+        bad, self._bad = self._bad, set()
+        late = (flight.link for flight in self._flights if flight.started_at < before)
+        return bad | {link for link in late if link is not None}

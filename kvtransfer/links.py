@@ -38,7 +38,9 @@ class Links:
         """Closes `link`. Returns the remote address it led to, if it was still in use."""
         for address, each in self._links.items():
             if each is link:
-                logger.warning("a peer neither takes nor gives its messages; closing the link")
+                logger.warning(
+                    "a peer has gone, or neither takes nor gives its messages; closing the link"
+                )
                 del self._links[address]
                 link.close()
                 return address

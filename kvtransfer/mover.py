@@ -256,18 +256,17 @@ class Mover:
             self.fail_load(ticket, "lease expired")
         for refusal in self.sends.take_refusals():
             self._tell(refusal.reply_address, refusal.message)
-        self._drop_stalled(now - self._config.stall_seconds)
+        self._drop_bad_links(now - self._config.stall_seconds)
 
-    def _drop_stalled(self, before: float) -> None:
-        """A link on which nothing moves is closed, and what it was to bring is recomputed."""
-        for link in {
-            *self._sender.stalled(before),
-            *self._receiver.take_stalled(before),
-            *self._control.stalled(before),
-        }:
-            if address := self._links.drop(link):
-                for ticket in self.loads.from_address(address):
-                    self.fail_load(ticket, "its link is silent")
+    def _drop_bad_links(self, before: float) -> None:
+        """A link that lost something, or on which nothing moves, is closed, and what it was to
+        bring is recomputed.
+        """
+        for part in (self._sender, self._receiver, self._control):
+            for link in part.take_bad_links(before):
+                if address := self._links.drop(link):
+                    for ticket in self.loads.from_address(address):
+                        self.fail_load(ticket, "its link is broken or silent")
 
     def _sleep(self) -> None:
         self._is_asleep = True

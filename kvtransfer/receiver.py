@@ -40,7 +40,6 @@ class Receiver:
         self._links = links
         self._lock = lock
         self._flights = Flights()
-        self._lossy: set[Link] = set()
         self._num_taken = 0
 
     @property
@@ -63,16 +62,14 @@ class Receiver:
         """Puts what has been received where it belongs."""
         done = self._flights.take_done()
         for flight in done:
-            is_whole = flight.operation.is_ok and self._store(flight)
-            if not is_whole and flight.link is not None:
-                self._lossy.add(flight.link)
+            if flight.operation.is_ok and not self._store(flight):
+                self._flights.blame(flight.link)
             self._pool.release(flight.buffer)
         return bool(done)
 
-    def take_stalled(self, before: float) -> set[Link]:
-        """Links whose segment has been coming since before then, or has been lost."""
-        lossy, self._lossy = self._lossy, set()
-        return lossy | set(self._flights.stalled(before))
+    def take_bad_links(self, before: float) -> set[Link]:
+        """See `Flights`: here, those whose segments do not come, or come damaged."""
+        return self._flights.take_bad_links(before)
 
     def _receive(self, arrival: Arrival, link: Link) -> None:
         slot = self._pool.acquire()

@@ -46,9 +46,9 @@ class Sender:
             self._done(flight.segment, flight.operation.is_ok)
         return bool(done)
 
-    def stalled(self, before: float) -> set[Link]:
-        """Links whose receiver has not taken a segment since then."""
-        return set(self._flights.stalled(before))
+    def take_bad_links(self, before: float) -> set[Link]:
+        """See `Flights`: here, those whose receiver does not take its segments."""
+        return self._flights.take_bad_links(before)
 
     def _send_next(self) -> bool:
         with self._lock:

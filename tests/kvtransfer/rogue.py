@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from kvtransfer import messages
-from kvtransfer.transport import Kind, Link, Transport
+from kvtransfer.transport import Kind, Operation, Transport
 from tests.kvtransfer.builders import eventually
 
 
@@ -14,11 +14,11 @@ class Rogue:
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
-        self.links: list[Link] = []
+        self.operations: list[Operation] = []
 
     def send(self, address: bytes, kind: Kind, data: bytes) -> None:
-        self.links.append(self.transport.connect(address))
-        self.links[-1].send(kind, np.frombuffer(data, np.uint8).copy())
+        link = self.transport.connect(address)
+        self.operations.append(link.send(kind, np.frombuffer(data, np.uint8).copy()))
 
     def wait_until(self, holds: Callable[[], bool]) -> None:
         def poll_and_see() -> bool:

@@ -111,8 +111,8 @@ def test_a_silent_peer_is_found_and_holds_up_no_other(ends: tuple[End, End]) -> 
     assert other.channel.take() == [Cancel(make_ticket(2))]
     here.channel.take()
     assert here.channel.num_under_way == 1
-    assert here.channel.stalled(before=float("inf")) == {stuck}
-    assert here.channel.stalled(before=0.0) == set()
+    assert here.channel.take_bad_links(before=float("inf")) == {stuck}
+    assert here.channel.take_bad_links(before=0.0) == set()
     here.links.drop(stuck)
     here.channel.take()
     assert here.channel.num_under_way == 0
