@@ -296,6 +296,20 @@ def test_one_end_outlives_the_other(ends: Ends) -> None:
     assert len(ends.receive(third, Kind.CONTROL)) == 50
 
 
+def test_what_is_sent_to_an_end_that_has_gone_ends_with_its_link(ends: Ends) -> None:
+    """Sooner if the transport notices; never with an exception."""
+    link = ends.link()
+    ends.send(link, Kind.CONTROL, message(10))
+    ends.receive(ends.there, Kind.CONTROL)
+    ends.there.close()
+    for num_bytes in (10, LARGE, 10):
+        ends.send(link, Kind.CONTROL, message(num_bytes))
+        for _ in range(2000):
+            ends.here.poll(0)
+    link.close()
+    assert all(operation.is_done for operation in ends.operations)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
