@@ -1,0 +1,93 @@
+"""A worker in a process of its own: `python -m tests.kvtransfer.peer`, spoken to in lines.
+
+It says its address. Then it is told a role and the address of the other side, moves one
+prompt, and freezes in the middle of it if told to. It ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from kvtransfer.layout import KvLayout
+from kvtransfer.mover import MoverConfig
+from kvtransfer.ucx import UcxTransport
+from tests.kvtransfer.builders import eventually, make_order, make_ticket
+from tests.kvtransfer.engine import Worker, kv_of
+
+# A block is more than UCX sends without asking the receiver.
+LAYOUT = KvLayout(block_size=16, num_layers=8, num_heads=1, content_bytes=1024, dtype="uint8")
+NUM_TOKENS = 65
+HALF = 32
+BLOCKS = range(5)
+MANY_SLOTS = MoverConfig(
+    staging_bytes=1 << 20, slot_bytes=20_000, lease_seconds=1.0, stall_seconds=0.3
+)
+KV = kv_of(LAYOUT, 1, NUM_TOKENS)
+
+
+@dataclass
+class Freezer:
+    """Says so and holds the transfer thread until the next line, at the copy of this number;
+    at 0 never.
+    """
+
+    copies_left: int
+
+    def __call__(self) -> None:
+        self.copies_left -= 1
+        if self.copies_left == 0:
+            say("frozen")
+            sys.stdin.readline()
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def prefill(worker: Worker, number: int, freeze_at: int) -> None:
+    """The second half is computed when the first has been taken, so that all is connected."""
+    ticket, request_id = make_ticket(number), f"p{number}"
+    worker.compute(ticket, request_id, KV, (0, HALF), BLOCKS)
+    sent = LAYOUT.num_layers * LAYOUT.layer_bytes(HALF)
+    eventually(lambda: worker.mover.stats().sent_bytes == sent)
+    worker.cache.before_copy = Freezer(freeze_at)
+    worker.compute(ticket, request_id, KV, (HALF, NUM_TOKENS), BLOCKS)
+    worker.end(ticket, request_id)
+
+
+def decode(
+    worker: Worker, number: int, freeze_at: int, source: bytes, lease_seconds: float = 30.0
+) -> None:
+    worker.cache.before_copy = Freezer(freeze_at)
+    order = make_order(
+        make_ticket(number),
+        f"d{number}",
+        num_tokens=NUM_TOKENS - 1,
+        source_addresses=(source,),
+        lease_seconds=lease_seconds,
+        layout=LAYOUT,
+        first_block=20,
+    )
+    worker.load(order)
+
+
+def main() -> None:
+    with Worker(UcxTransport(), MANY_SLOTS, LAYOUT, num_blocks=64) as worker:
+        say(worker.address.hex())
+        role, number, freeze_at, source = sys.stdin.readline().split()
+        if role == "prefill":
+            prefill(worker, int(number), int(freeze_at))
+            worker.wait_for(f"p{number}")
+        else:
+            decode(worker, int(number), int(freeze_at), bytes.fromhex(source))
+            worker.wait_for(f"d{number}")
+            landed = worker.cache.tokens(range(20, 24))
+            say("same" if (landed == KV[:, : NUM_TOKENS - 1]).all() else "different")
+        say("done")
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
