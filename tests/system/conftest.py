@@ -10,15 +10,11 @@ from baton.model import DEFAULT_MODEL, ensure_model, models_dir
 from tests.system.layout import Layout
 from tests.system.live_fleet import LiveFleet
 from tests.system.plain_engine import Answers
-from tests.system.prompts import CHUNK_TOKENS, MAX_MODEL_LEN
 from tests.system.reference import ask
 from tests.system.stage import Stage
 
 DTYPE = "float32"
-FLAGS = (
-    *("--dtype", DTYPE, "--max-model-len", str(MAX_MODEL_LEN)),
-    f"--engine-args=--max-num-batched-tokens {CHUNK_TOKENS}",
-)
+FLAGS = ("--dtype", DTYPE)
 # Engines start once if these come in this order: none, the fleet, then what ends or spoils it.
 ORDER = (None, "reference", "fleet", "last_of_fleet", "corrupting_fleet")
 

@@ -101,3 +101,15 @@ class Metrics:
     def stage_seconds(self, stage: str) -> float:
         """Summed over all requests."""
         return self._samples.get(("baton_stage_seconds_sum", f'stage="{stage}"'), 0.0)
+
+    def prompt_tokens(self) -> dict[str, int]:
+        """vLLM's own count, by where the decode worker had their KV from."""
+        sources = ("local_compute", "local_cache_hit", "external_kv_transfer")
+        return {source: self._prompt_tokens_from(source) for source in sources}
+
+    def _prompt_tokens_from(self, source: str) -> int:
+        return sum(
+            int(value)
+            for (name, labels), value in self._samples.items()
+            if name == "vllm:prompt_tokens_by_source_total" and f'source="{source}"' in labels
+        )

@@ -7,7 +7,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from baton.run_folder import RunFolder
 from baton.run_state import RunState
 from tests.system.exchange import Answered, ask, client
 from tests.system.fleet_report import FleetReport, Metrics
-from tests.system.processes import environment, left_segments, marked, segments
+from tests.system.processes import environment, is_alive, left_segments, marked, segments
 from tests.system.prompts import Prompt
 from tests.system.root import LAUNCH, ROOT
 from tests.system.waiting import wait_until
@@ -74,7 +74,7 @@ class LiveFleet:
 
     def living(self) -> dict[int, str]:
         """Every process that came of this fleet, by pid."""
-        return dict(marked(self._mark))
+        return marked(self._mark)
 
     def report(self) -> FleetReport:
         """Freshly asked of the workers."""
@@ -121,8 +121,10 @@ class LiveFleet:
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(STOP_SECONDS)
 
-    def assert_nothing_left(self) -> None:
+    def assert_nothing_left(self, lived: Iterable[int]) -> None:
+        """Of the processes that `lived`, and of any other."""
         assert self.living() == {}
+        assert not any(map(is_alive, lived))
         assert left_segments(self.segments_before) == set()
         assert not self.folder.socket.exists()
         assert not self.folder.state.exists()

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 from baton.identity import PROC, ProcessStat
 from tests.system.root import ROOT
 
@@ -21,20 +23,32 @@ def environment(mark: str, variables: Mapping[str, str] | None = None) -> dict[s
     return ours | {"PYTHONPATH": str(ROOT), MARK: mark} | dict(variables or {})
 
 
-def marked(mark: str) -> Iterator[tuple[int, str]]:
-    """Processes that carry the mark and have not ended: pid and command line."""
+def marked(mark: str) -> dict[int, str]:
+    """Processes that carry the mark and have not ended, and those below them: pid and name."""
     needle = f"{MARK}={mark}".encode()
-    for entry in PROC.iterdir():
-        if not entry.name.isdecimal():
-            continue
-        try:
-            is_marked = needle in (entry / "environ").read_bytes().split(b"\0")
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        stat = ProcessStat.read(int(entry.name))
-        if is_marked and stat and not stat.is_dead:
-            yield int(entry.name), command
+    found: dict[int, str] = {}
+    for process in psutil.process_iter():
+        with suppress(OSError, psutil.Error):
+            environ = (PROC / str(process.pid) / "environ").read_bytes()
+            if needle in environ.split(b"\0"):
+                # An engine's process has no environment to show: its title lies over it.
+                for each in (process, *process.children(recursive=True)):
+                    found[each.pid] = each.name()
+    return {pid: name for pid, name in found.items() if is_alive(pid)}
+
+
+def is_alive(pid: int) -> bool:
+    stat = ProcessStat.read(pid)
+    return stat is not None and not stat.is_dead
+
+
+def orphaned_engines() -> set[int]:
+    """Engine processes that have lost the worker that started them."""
+    return {
+        process.pid
+        for process in psutil.process_iter(["name", "ppid"])
+        if process.info["name"].startswith("VLLM::") and process.info["ppid"] == 1
+    }
 
 
 def segments() -> set[str]:

@@ -25,7 +25,7 @@ from tests.gateway.stand_in_worker import (
     StandInWorker,
     serving,
 )
-from tests.system.processes import environment, left_segments, marked, segments
+from tests.system.processes import environment, left_segments, marked, orphaned_engines, segments
 from tests.system.root import ROOT
 from tests.system.waiting import wait_until
 
@@ -59,7 +59,8 @@ def fail(folder: Path, *words: str, variables: Mapping[str, str] | None = None) 
         timeout=PATIENCE_SECONDS,
         check=False,
     )
-    assert dict(marked(mark)) == {}
+    assert marked(mark) == {}
+    assert orphaned_engines() == set()
     assert left_segments(before) == set()
     assert not list((folder / "run").glob("*.sock"))
     assert "Traceback" not in ended.stdout

@@ -9,13 +9,13 @@ import pytest
 from tests.system.exchange import calling
 from tests.system.fleet_report import FleetReport
 from tests.system.live_fleet import LiveFleet
-from tests.system.prompts import Prompt, random_ids
+from tests.system.prompts import CHUNK_TOKENS, Prompt, random_ids
 from tests.system.waiting import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
-# An engine cannot be stopped within a step. This one takes it about a second and a half.
-LENGTH = 512
+# Several chunks: an engine cannot be stopped within a step, and is after it.
+LENGTH = 2 * CHUNK_TOKENS
 PATIENCE_SECONDS = 30.0
 
 

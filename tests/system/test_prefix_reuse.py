@@ -47,6 +47,7 @@ def test_a_second_turn_computes_and_moves_only_what_is_new(
     messages: list[dict[str, str]] = []
     answers: list[Answered] = []
     moved: list[int] = []
+    counted: list[dict[str, int]] = []
     prefill_seconds: list[float] = []
     for turn, said in enumerate(CHAT.turns):
         messages.append({"role": "user", "content": said})
@@ -56,6 +57,7 @@ def test_a_second_turn_computes_and_moves_only_what_is_new(
         messages.append({"role": "assistant", "content": answers[-1].text})
         transfers = after.decode.load.transfers
         moved.append(transfers.received_bytes - before.decode.load.transfers.received_bytes)
+        counted.append(difference(metrics_before.prompt_tokens(), metrics_after.prompt_tokens()))
         seconds = metrics_after.stage_seconds("prefill") - metrics_before.stage_seconds("prefill")
         prefill_seconds.append(seconds)
         assert transfers.loads_failed == before.decode.load.transfers.loads_failed
@@ -65,6 +67,14 @@ def test_a_second_turn_computes_and_moves_only_what_is_new(
     cached = [0, *(held_by_decode(first, second) for first, second in pairwise(answers))]
     assert moved == [
         layout.moved_bytes(len(answer.prompt_ids), num_cached)
+        for answer, num_cached in zip(answers, cached, strict=True)
+    ]
+    assert counted == [
+        {
+            "local_compute": 1,
+            "local_cache_hit": num_cached,
+            "external_kv_transfer": len(answer.prompt_ids) - 1 - num_cached,
+        }
         for answer, num_cached in zip(answers, cached, strict=True)
     ]
     # The prefill worker has the first prompt's whole blocks, four fifths of the second prompt.
@@ -83,3 +93,7 @@ def held_by_decode(first: Answered, second: Answered) -> int:
     computed = first.prompt_ids + first.ids[:-1]
     shared = common_prefix(computed, second.prompt_ids)
     return whole_blocks(min(shared, len(second.prompt_ids) - 1))
+
+
+def difference(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    return {name: value - before[name] for name, value in after.items()}
