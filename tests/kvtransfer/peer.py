@@ -7,7 +7,8 @@ prompt, and freezes in the middle of it if told to. It ends when its standard in
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 from kvtransfer.layout import KvLayout
 from kvtransfer.mover import MoverConfig
@@ -29,12 +30,14 @@ KV = kv_of(LAYOUT, 1, NUM_TOKENS)
 @dataclass
 class Freezer:
     """Says so and holds the transfer thread until the next line, at the copy of this number;
-    at 0 never.
+    at 0 never. No copy is made before `is_ready`, so that all before it are made in one go.
     """
 
     copies_left: int
+    is_ready: threading.Event = field(default_factory=threading.Event)
 
     def __call__(self) -> None:
+        self.is_ready.wait()
         self.copies_left -= 1
         if self.copies_left == 0:
             say("frozen")
@@ -52,15 +55,17 @@ def prefill(worker: Worker, number: int, freeze_at: int) -> None:
     worker.compute(ticket, request_id, KV, (0, HALF), BLOCKS)
     sent = LAYOUT.num_layers * LAYOUT.layer_bytes(HALF)
     eventually(lambda: worker.mover.stats().sent_bytes == sent)
-    worker.cache.before_copy = Freezer(freeze_at)
+    worker.cache.before_copy = freezer = Freezer(freeze_at)
     worker.compute(ticket, request_id, KV, (HALF, NUM_TOKENS), BLOCKS)
     worker.end(ticket, request_id)
+    freezer.is_ready.set()
 
 
 def decode(
     worker: Worker, number: int, freeze_at: int, source: bytes, lease_seconds: float = 30.0
 ) -> None:
-    worker.cache.before_copy = Freezer(freeze_at)
+    worker.cache.before_copy = freezer = Freezer(freeze_at)
+    freezer.is_ready.set()
     order = make_order(
         make_ticket(number),
         f"d{number}",

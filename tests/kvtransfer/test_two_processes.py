@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +128,27 @@ def test_the_receiver_outlives_its_sender(
     if how is signal.SIGSTOP:
         other.stop(signal.SIGCONT)
     assert_landed(worker)
+
+
+def test_messages_of_a_dead_sender_are_taken_without_harm(stack: ExitStack) -> None:
+    """The receiver stands still from the end of the first half until the sender is dead."""
+    worker, other = start(stack, MANY_SLOTS)
+    copies, is_dead = count(1), threading.Event()
+
+    def hold() -> None:
+        if next(copies) == LAYOUT.num_layers * LAYOUT.num_blocks(peer.HALF):
+            is_dead.wait()
+
+    worker.cache.before_copy = hold
+    load_from(worker, other, 1, freeze_at=12)
+    assert other.hear() == "frozen"
+    other.stop(signal.SIGKILL)
+    is_dead.set()
+    assert worker.wait_for("d1").failed == ["d1"]
+    worker.wait_until_idle()
+    replacement = stack.enter_context(Peer())
+    load_from(worker, replacement, 2)
+    assert worker.wait_for("d2").completed == ["d2"]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
