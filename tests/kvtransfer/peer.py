@@ -1,14 +1,14 @@
-"""A worker in a process of its own: `python -m tests.kvtransfer.peer`, spoken to in lines.
+"""A worker in a process of its own, spoken to in lines: `python -m tests.kvtransfer.peer ROLE`.
 
-It says its address. Then it is told a role and the address of the other side, moves one
-prompt, and freezes in the middle of it if told to. It ends when its standard input does.
+It says its address. Then it is told a ticket's number, the copy to freeze at and the address
+of the other side, and moves one prompt. It ends when its standard input does.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kvtransfer.layout import KvLayout
 from kvtransfer.mover import MoverConfig
@@ -24,6 +24,7 @@ BLOCKS = range(5)
 MANY_SLOTS = MoverConfig(
     staging_bytes=1 << 20, slot_bytes=20_000, lease_seconds=1.0, stall_seconds=0.3
 )
+FEW_SLOTS = replace(MANY_SLOTS, staging_bytes=100_000)
 KV = kv_of(LAYOUT, 1, NUM_TOKENS)
 
 
@@ -78,10 +79,12 @@ def decode(
     worker.load(order)
 
 
-def main() -> None:
-    with Worker(UcxTransport(), MANY_SLOTS, LAYOUT, num_blocks=64) as worker:
+def main(role: str) -> None:
+    """A sender may have much under way, of which a receiver takes little at a time."""
+    config = MANY_SLOTS if role == "prefill" else FEW_SLOTS
+    with Worker(UcxTransport(), config, LAYOUT, num_blocks=64) as worker:
         say(worker.address.hex())
-        role, number, freeze_at, source = sys.stdin.readline().split()
+        number, freeze_at, source = sys.stdin.readline().split()
         if role == "prefill":
             prefill(worker, int(number), int(freeze_at))
             worker.wait_for(f"p{number}")
@@ -95,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

@@ -19,21 +19,17 @@ from kvtransfer.ucx import UcxTransport
 from tests.kvtransfer import peer
 from tests.kvtransfer.builders import make_ticket
 from tests.kvtransfer.engine import Worker
-from tests.kvtransfer.peer import BLOCKS, KV, LAYOUT, MANY_SLOTS, NUM_TOKENS
+from tests.kvtransfer.peer import BLOCKS, FEW_SLOTS, KV, LAYOUT, MANY_SLOTS, NUM_TOKENS
 
 ROOT = Path(__file__).resolve().parents[2]
-# Fewer slots than the other side: of what it has under way, most waits to be received.
-FEW_SLOTS = MoverConfig(
-    staging_bytes=100_000, slot_bytes=20_000, lease_seconds=1.0, stall_seconds=0.3
-)
 
 
 class Peer:
     """The other process."""
 
-    def __init__(self) -> None:
+    def __init__(self, role: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.kvtransfer.peer"],
+            [sys.executable, "-m", "tests.kvtransfer.peer", role],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -72,21 +68,21 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
-def start(stack: ExitStack, config: MoverConfig) -> tuple[Worker, Peer]:
-    """The worker of this process and the other process."""
-    other = stack.enter_context(Peer())
+def start(stack: ExitStack, role: str, config: MoverConfig) -> tuple[Worker, Peer]:
+    """The worker of this process, and the other process in its role."""
+    other = stack.enter_context(Peer(role))
     return stack.enter_context(Worker(UcxTransport(), config, LAYOUT, num_blocks=64)), other
 
 
 def load_from(worker: Worker, other: Peer, number: int, freeze_at: int = 0) -> None:
     lease_seconds = 1.0 if freeze_at else 30.0
     peer.decode(worker, number, 0, other.address, lease_seconds)
-    other.tell("prefill", number, freeze_at, "-")
+    other.tell(number, freeze_at, "-")
 
 
 def send_to(worker: Worker, other: Peer, number: int, freeze_at: int = 0) -> None:
     ticket, request_id = make_ticket(number), f"p{number}"
-    other.tell("decode", number, freeze_at, worker.address.hex())
+    other.tell(number, freeze_at, worker.address.hex())
     worker.prefill(ticket, request_id, KV, BLOCKS, lease_seconds=1.0 if freeze_at else 30.0)
 
 
@@ -97,7 +93,7 @@ def assert_landed(worker: Worker) -> None:
 
 @pytest.mark.parametrize("config", [MANY_SLOTS, FEW_SLOTS], ids=["many-slots", "few-slots"])
 def test_a_prompt_comes_from_another_process(stack: ExitStack, config: MoverConfig) -> None:
-    worker, other = start(stack, config)
+    worker, other = start(stack, "prefill", config)
     load_from(worker, other, 1)
     assert worker.wait_for("d1").completed == ["d1"]
     assert_landed(worker)
@@ -105,7 +101,7 @@ def test_a_prompt_comes_from_another_process(stack: ExitStack, config: MoverConf
 
 
 def test_a_prompt_goes_to_another_process(stack: ExitStack) -> None:
-    worker, other = start(stack, FEW_SLOTS)
+    worker, other = start(stack, "decode", FEW_SLOTS)
     send_to(worker, other, 1)
     assert other.hear() == "same"
     assert worker.wait_for("p1").sent == ["p1"]
@@ -116,13 +112,13 @@ def test_a_prompt_goes_to_another_process(stack: ExitStack) -> None:
 def test_the_receiver_outlives_its_sender(
     stack: ExitStack, how: signal.Signals, config: MoverConfig
 ) -> None:
-    worker, other = start(stack, config)
+    worker, other = start(stack, "prefill", config)
     load_from(worker, other, 1, freeze_at=12)
     assert other.hear() == "frozen"
     other.stop(how)
     assert worker.wait_for("d1").failed == ["d1"]
     worker.wait_until_idle()
-    replacement = stack.enter_context(Peer())
+    replacement = stack.enter_context(Peer("prefill"))
     load_from(worker, replacement, 2)
     assert worker.wait_for("d2").completed == ["d2"]
     if how is signal.SIGSTOP:
@@ -132,7 +128,7 @@ def test_the_receiver_outlives_its_sender(
 
 def test_messages_of_a_dead_sender_are_taken_without_harm(stack: ExitStack) -> None:
     """The receiver stands still from the end of the first half until the sender is dead."""
-    worker, other = start(stack, MANY_SLOTS)
+    worker, other = start(stack, "prefill", MANY_SLOTS)
     copies, is_dead = count(1), threading.Event()
 
     def hold() -> None:
@@ -146,28 +142,28 @@ def test_messages_of_a_dead_sender_are_taken_without_harm(stack: ExitStack) -> N
     is_dead.set()
     assert worker.wait_for("d1").failed == ["d1"]
     worker.wait_until_idle()
-    replacement = stack.enter_context(Peer())
+    replacement = stack.enter_context(Peer("prefill"))
     load_from(worker, replacement, 2)
     assert worker.wait_for("d2").completed == ["d2"]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
 def test_the_sender_outlives_its_receiver(stack: ExitStack, how: signal.Signals) -> None:
-    worker, other = start(stack, MANY_SLOTS)
+    worker, other = start(stack, "decode", MANY_SLOTS)
     send_to(worker, other, 1, freeze_at=12)
     assert other.hear() == "frozen"
     other.stop(how)
     assert worker.wait_for("p1").sent == ["p1"]
     assert worker.mover.stats().sends_failed == 1
     worker.wait_until_idle()
-    replacement = stack.enter_context(Peer())
+    replacement = stack.enter_context(Peer("decode"))
     send_to(worker, replacement, 2)
     assert replacement.hear() == "same"
     assert worker.wait_for("p2").sent == ["p1", "p2"]
 
 
 def test_a_sender_that_goes_on_after_it_was_given_up_writes_nothing(stack: ExitStack) -> None:
-    worker, other = start(stack, FEW_SLOTS)
+    worker, other = start(stack, "prefill", FEW_SLOTS)
     load_from(worker, other, 1, freeze_at=12)
     assert other.hear() == "frozen"
     assert worker.wait_for("d1").failed == ["d1"]
