@@ -6,6 +6,7 @@ however the backend lays it out (vllm/v1/kv_cache_layout.py). So these copies fi
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
@@ -45,7 +46,7 @@ class TorchPagedCache:
 
     def __init__(self, caches: dict[str, torch.Tensor], layout: KvLayout) -> None:
         self.layout = layout
-        self._layers = list(caches.values())
+        self._layers = [_as_integers(cache) for cache in caches.values()]
         device = self._layers[0].device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._events: dict[int, torch.cuda.Event] = {}
@@ -77,6 +78,17 @@ class TorchPagedCache:
             blocks = _blocks(data, cache).to(cache.device, non_blocking=True)
             cache.index_copy_(0, _indices(block_ids, cache), blocks)
         self._stream.synchronize()
+
+
+def _as_integers(cache: torch.Tensor) -> torch.Tensor:
+    """The same memory as integers: not every type of number can be copied by index.
+
+    Raises LayoutUnsupported if a token's content is not in one piece.
+    """
+    for dtype in (torch.int64, torch.uint8):
+        with contextlib.suppress(RuntimeError):
+            return cache.view(dtype)
+    raise LayoutUnsupported(f"a layer of strides {cache.stride()}")
 
 
 def _indices(block_ids: Sequence[int], cache: torch.Tensor) -> torch.Tensor:
