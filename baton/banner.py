@@ -14,12 +14,12 @@ def banner(url: str, model: str) -> str:
     return f"""
 Serving {model} at {url}/v1
 
-  curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\
-    -d '{body}'
+curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\
+  -d '{body}'
 
-  from openai import OpenAI
-  client = OpenAI(base_url="{url}/v1", api_key="none")
-  messages = [{{"role": "user", "content": "{QUESTION}"}}]
-  answer = client.chat.completions.create(model="{model}", messages=messages, temperature=0)
-  print(answer.choices[0].message.content)
+from openai import OpenAI
+client = OpenAI(base_url="{url}/v1", api_key="none")
+messages = [{{"role": "user", "content": "{QUESTION}"}}]
+answer = client.chat.completions.create(model="{model}", messages=messages, temperature=0)
+print(answer.choices[0].message.content)
 """

@@ -8,6 +8,7 @@ GatewayError
 │   └── SessionLost          the stream to it ended, or it no longer answers
 └── RequestError        about one request; fields code, status, retry_after_seconds
     ├── NoDecodeWorker       nobody can take it now
+    ├── TooManyRequests      the gateway has as many open as it takes
     ├── WorkerLost           the worker that answered it is gone
     ├── WorkerFailed         the worker gave it up; fields worker, reason
     ├── WorkerRefused        the worker says that it makes no sense; field reason
@@ -73,6 +74,16 @@ class NoDecodeWorker(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("No decode worker is available now; please try again shortly.")
+
+
+class TooManyRequests(RequestError):
+    code = "too_many_requests"
+    kind = "rate_limit_error"
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    retry_after_seconds = 1
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"The gateway takes {most} requests at once, n of each counted.")
 
 
 class WorkerLost(Unavailable):

@@ -20,6 +20,8 @@ from gateway.session import WorkerSession
 from proto import worker_pb2
 
 MAX_STEPS_QUEUED = 256
+# Below what one session may have unsent, so that one client cannot make it look stuck.
+MAX_OPEN_REQUESTS = 2048
 SWEEP_SECONDS = 0.25
 # Of proto Failure: the same request would be refused everywhere.
 BAD_REQUEST = "bad_request"
@@ -56,6 +58,10 @@ class FleetClient:
         self._actions: deque[Action] = deque()
         self._is_acting = False
         self._idle = asyncio.Event()
+
+    def has_room(self, num_requests: int) -> bool:
+        """So many more may be submitted."""
+        return len(self._book.lives) + num_requests <= MAX_OPEN_REQUESTS
 
     def submit(self, request: Request) -> None:
         """Its outputs come out of `next_step`, or its failure by `on_failure`."""

@@ -33,9 +33,15 @@ from vllm.v1.executor import Executor
 from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
 from gateway.codec import StepOutputs
-from gateway.errors import GatewayError, NoDecodeWorker, RequestError, StartError
+from gateway.errors import (
+    GatewayError,
+    NoDecodeWorker,
+    RequestError,
+    StartError,
+    TooManyRequests,
+)
 from gateway.exchange import current_exchange
-from gateway.fleet_client import FleetClient
+from gateway.fleet_client import MAX_OPEN_REQUESTS, FleetClient
 from gateway.request import Request
 from gateway.request_life import Outcome
 
@@ -146,11 +152,15 @@ class FleetLLM(AsyncLLM):  # type: ignore[misc]
     def check_admission(self, n: int = 1, request_id: str | None = None) -> None:
         super().check_admission(n, request_id)
         if not self.has_decode_worker():
-            self.on_refusal()
-            error = NoDecodeWorker()
-            if exchange := current_exchange.get():
-                exchange.fail(error)
-            raise RequestFailure(error)
+            self._refuse(NoDecodeWorker())
+        if not self.engine_core.fleet.has_room(n):
+            self._refuse(TooManyRequests(MAX_OPEN_REQUESTS))
+
+    def _refuse(self, error: RequestError) -> NoReturn:
+        self.on_refusal()
+        if exchange := current_exchange.get():
+            exchange.fail(error)
+        raise RequestFailure(error)
 
     async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:
         """The client is gone."""

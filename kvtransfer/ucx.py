@@ -177,7 +177,10 @@ class _UcxLink(_UcxInbox):
         remote: bytes,
         handles_errors: bool,
     ) -> None:
-        super().__init__(ucxx, context, epoll, host)
+        try:
+            super().__init__(ucxx, context, epoll, host)
+        except Exception as error:
+            raise TransportUnavailable(f"UCX can open no more links: {error}") from error
         try:
             self._endpoint = ucxx.UCXEndpoint.create_from_worker_address(
                 self.worker,
@@ -217,7 +220,8 @@ class UcxTransport:
         self._epoll = select.epoll()
         try:
             self._context = self._new_context({"TLS": "^cma", **settings})
-            self._near_context = self._new_context({"TLS": "self,sysv", **settings})
+            near = {key: value for key, value in settings.items() if key != "NET_DEVICES"}
+            self._near_context = self._new_context({"TLS": "self,sysv", **near})
             self._inbox = _UcxInbox(self._ucxx, self._context, self._epoll, self._host)
         except Exception as error:
             self._epoll.close()

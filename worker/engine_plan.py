@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from vllm.config import KVTransferConfig, VllmConfig
@@ -27,12 +28,15 @@ CPU_CHUNK_TOKENS = 512
 
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
-    """How to run one engine. `kv_role` is vLLM's: kv_producer, kv_consumer or kv_both."""
+    """How to run one engine. `kv_role` is vLLM's: kv_producer, kv_consumer or kv_both. `ucx`
+    holds UCX settings without their UCX_ prefix.
+    """
 
     model: ModelFolder
     kv_role: str
     staging_bytes: int
     kv_fault: str = "none"
+    ucx: Mapping[str, str] = field(default_factory=dict)
     dtype: str = "auto"
     max_model_len: int | None = None
     words: str = ""
@@ -86,6 +90,7 @@ class EnginePlan:
             kv_connector_extra_config={
                 "staging_bytes": self.staging_bytes,
                 "fault": self.kv_fault,
+                "ucx": dict(self.ucx),
             },
         )
 

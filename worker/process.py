@@ -176,6 +176,8 @@ async def open_engine(
         kv_role=program.kv_role,
         staging_bytes=settings.staging_mib * MIB,
         kv_fault=settings.kv_fault,
+        # A worker that listens on this machine alone does so for KV as well.
+        ucx={"NET_DEVICES": "lo"} if settings.is_local else {},
         dtype=settings.dtype,
         max_model_len=settings.max_model_len,
         words=settings.engine_args,

@@ -89,6 +89,11 @@ class WorkerSettings(BaseSettings):
         cls.__doc__ = cleandoc(cls.__doc__ or "")
 
     @property
+    def is_local(self) -> bool:
+        """Only this machine can reach it."""
+        return self.host in ("127.0.0.1", "::1", "localhost")
+
+    @property
     def reached_by(self) -> str:
         """The host that gateways are told. Raises BadSettings if there is none."""
         if self.advertise:
