@@ -35,6 +35,10 @@ def engine_environment(
     return added
 
 
+# So that torch's process groups, too, listen where only this machine reaches them.
+LOCAL_ENVIRONMENT = {"GLOO_SOCKET_IFNAME": "lo", "VLLM_HOST_IP": "127.0.0.1"}
+
+
 def bind_ranks(cores: list[int], num_ranks: int) -> str:
     """VLLM_CPU_OMP_THREADS_BIND for several ranks on a CPU: equal shares, "0,1|2,3".
 

@@ -21,7 +21,7 @@ from fleet.redis_membership import RedisMembership
 from fleet.registration import Registration
 from worker.admission import Admission, Identity
 from worker.description import describe, member
-from worker.environment import engine_environment
+from worker.environment import LOCAL_ENVIRONMENT, engine_environment
 from worker.errors import EngineLost, WorkerError
 from worker.groups import gravest
 from worker.hub import Hub
@@ -167,6 +167,8 @@ async def open_engine(
     """Raises StartError."""
     num_cores = len(os.sched_getaffinity(0))
     os.environ.update(engine_environment(os.environ, num_cores, settings.kv_cache_gib))
+    if settings.is_local:
+        os.environ.update(LOCAL_ENVIRONMENT)
     # Only now: vLLM reads its environment when it is imported.
     import worker.engine as vllm_engine
     from worker.engine_plan import EnginePlan

@@ -29,5 +29,4 @@ def test_columns_are_as_wide_as_their_widest_cell() -> None:
 def test_the_banner_can_be_pasted() -> None:
     shown = banner("http://127.0.0.1:8000", "tiny")
     assert '-d \'{"model": "tiny", "messages": [{"role": "user"' in shown
-    snippet = shown[shown.index("  from openai") :]
-    compile("\n".join(line[2:] for line in snippet.splitlines()), "snippet", "exec")
+    compile(shown[shown.index("from openai") :], "snippet", "exec")
