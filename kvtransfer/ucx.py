@@ -34,6 +34,7 @@ from kvtransfer.errors import TransportUnavailable
 from kvtransfer.staging import Slot
 from kvtransfer.transport import Arrival, Kind, Link
 
+INSIDE_A_HOST = "self,sysv"
 _WHOLE_TAG = (1 << 64) - 1
 _CANCEL_STEP_NANOSECONDS = 1_000_000
 _CANCEL_STEPS = 10
