@@ -125,7 +125,6 @@ class _UcxInbox:
         self.worker = ucxx.UCXWorker(context)
         self.worker.init_blocking_progress_mode()
         self.is_closed = False
-        self._refused: list[_Operation] = []
         self.address = _pack_address(host, self.worker.address.tobytes())
         self._tags = {kind: ucxx.UCXXTag(int(kind)) for kind in Kind}
         self._mask = ucxx.UCXXTagMask(_WHOLE_TAG)
@@ -150,22 +149,25 @@ class _UcxInbox:
             return
         self.is_closed = True
         self._epoll.unregister(self._fd)
-        self._refuse_arrivals()
+        refused = self._refuse_arrivals()
         self.worker.cancel_inflight_requests(_CANCEL_STEP_NANOSECONDS, _CANCEL_STEPS)
+        refused.clear()
         self.worker = None
 
-    def _refuse_arrivals(self) -> None:
+    def _refuse_arrivals(self) -> list[_Operation]:
         """Takes what has come into no buffer, which ends at once. ucxx would receive all of it
         before it destroys a worker, and wait for ever for a sender that is dead.
         """
+        refused: list[_Operation] = []
         nothing = np.zeros(0, np.uint8)
         for _ in range(_MAX_REFUSALS):
             moved = self.progress()
             found = self.worker.tag_probe(self.ucxx.UCXXTag(0), self.ucxx.UCXXTagMask(0), True)
             if found.matched:
-                self._refused.append(_Arrival(self, found).receive(nothing))
+                refused.append(_Arrival(self, found).receive(nothing))
             elif not moved:
-                return
+                break
+        return refused
 
 
 class _UcxLink(_UcxInbox):
@@ -182,6 +184,7 @@ class _UcxLink(_UcxInbox):
             super().__init__(ucxx, context, epoll, host)
         except Exception as error:
             raise TransportUnavailable(f"UCX can open no more links: {error}") from error
+        self._handles_errors = handles_errors
         try:
             self._endpoint = ucxx.UCXEndpoint.create_from_worker_address(
                 self.worker,
@@ -199,9 +202,16 @@ class _UcxLink(_UcxInbox):
     def close(self) -> None:
         if not self.is_closed and hasattr(self, "_endpoint"):
             if self._endpoint.alive:  # ucxx cannot close one that has failed
-                self._endpoint.close()
+                self._close_endpoint()
             self._endpoint = None
         super().close()
+
+    def _close_endpoint(self) -> None:
+        """Without error handling the end of it may never come, so it is not waited for."""
+        if self._handles_errors:
+            self._endpoint.close_blocking(_CANCEL_STEP_NANOSECONDS, _CANCEL_STEPS)
+        else:
+            self._endpoint.close()
 
 
 class UcxTransport:
