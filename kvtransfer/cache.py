@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
-from kvtransfer.layout import KvLayout
+from kvtransfer.cut import Cut
+from kvtransfer.incoming import Place
 from kvtransfer.staging import Slot
+from kvtransfer.wire import WireFormat
+from proto.layout import KvLayout
 
 
 class PagedCache(Protocol):
@@ -16,13 +18,20 @@ class PagedCache(Protocol):
     """
 
     @property
-    def layout(self) -> KvLayout: ...
+    def layout(self) -> KvLayout:
+        """Of the whole engine."""
+
+    @property
+    def rank(self) -> int:
+        """Whose share this is."""
 
     def mark_computed(self, layer: int) -> None:
-        """The engine has enqueued the work that writes `layer`; `pack` waits for it."""
+        """The engine has enqueued the work that writes `layer`, counted within this cache;
+        `pack` waits for it.
+        """
 
-    def pack(self, layer: int, block_ids: Sequence[int], out: Slot) -> None:
-        """The blocks, in this order, into `out` of exactly their size."""
+    def pack(self, cut: Cut, out: Slot) -> None:
+        """What `cut` says, in the target's layout, into `out` of exactly that size."""
 
-    def unpack(self, layer: int, block_ids: Sequence[int], data: Slot) -> None:
-        """The reverse. When it returns, the engine may read the blocks."""
+    def unpack(self, place: Place, wire: WireFormat, data: Slot) -> None:
+        """The reverse, in this cache's own layout. When it returns, the engine may read it."""

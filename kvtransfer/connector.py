@@ -18,17 +18,23 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
 )
 from vllm.distributed.kv_transfer.kv_connector.v1.metrics import KVConnectorStats
 from vllm.logger import init_logger
+from vllm.model_executor.models.utils import extract_layer_index
 
-from kvtransfer.connector_cache import TorchPagedCache, layout_of
+from kvtransfer.connector_cache import TorchPagedCache
+from kvtransfer.connector_layout import layout_of
 from kvtransfer.connector_orders import StepOrders
-from kvtransfer.connector_scheduler import SchedulerHalf
+from kvtransfer.connector_scheduler import MAX_LOADS, SchedulerHalf
 from kvtransfer.connector_worker import WorkerHalf
 from kvtransfer.faults import CorruptingTransport
-from kvtransfer.mover import Mover, MoverConfig
+from kvtransfer.mover import Mover
+from kvtransfer.mover_config import MoverConfig
+from kvtransfer.seal import Seal
 from kvtransfer.staging import Slot, allocate
-from kvtransfer.stats import Transfers
+from kvtransfer.stats import Transfers, total
 from kvtransfer.transport import Transport
 from kvtransfer.ucx import UcxTransport
+from kvtransfer.wire import WireFormat
+from proto.fleet_key import FleetKey
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -42,7 +48,7 @@ if TYPE_CHECKING:
 
 logger = init_logger("vllm.baton.connector")
 
-MOVER_SETTINGS = ("staging_bytes", "slot_bytes", "lease_seconds", "stall_seconds")
+MOVER_SETTINGS = ("staging_bytes", "slot_bytes", "lease_seconds", "stall_seconds", "ping_seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +68,7 @@ class BatonStats(KVConnectorStats):
 
     def aggregate(self, other: KVConnectorStats) -> KVConnectorStats:
         """The sum over ranks."""
-        names = self.data.keys() | other.data.keys()
-        self.data = {name: self.data.get(name, 0) + other.data.get(name, 0) for name in names}
+        self.data = asdict(total([self.data, other.data]))
         return self
 
     def reduce(self) -> dict[str, int | float]:
@@ -74,8 +79,9 @@ class BatonStats(KVConnectorStats):
 
 
 class BatonConnector(KVConnectorBase_V1):
-    """See the module. `kv_connector_extra_config` takes MOVER_SETTINGS, `ucx` (settings for
-    UCX without their prefix) and `fault` ("corrupt", for tests).
+    """See the module. `kv_connector_extra_config` takes `fleet_key_file`, MOVER_SETTINGS,
+    `wire` (a WireFormat), `max_loads`, `ucx` (settings for UCX without their prefix) and
+    `fault` ("corrupt", for tests).
     """
 
     def __init__(
@@ -84,7 +90,7 @@ class BatonConnector(KVConnectorBase_V1):
         super().__init__(vllm_config, role, kv_cache_config)
         self._extra: dict[str, Any] = self._kv_transfer_config.kv_connector_extra_config
         self._scheduler = SchedulerHalf(
-            vllm_config.cache_config.block_size, vllm_config.parallel_config.world_size
+            vllm_config.cache_config.block_size, self._extra.get("max_loads", MAX_LOADS)
         )
         self._worker: WorkerHalf | None = None
 
@@ -100,7 +106,7 @@ class BatonConnector(KVConnectorBase_V1):
         self, request: Request, num_computed_tokens: int
     ) -> tuple[int | None, bool]:
         num_tokens = self._scheduler.num_tokens_to_load(request, num_computed_tokens)
-        return num_tokens, num_tokens > 0
+        return num_tokens, bool(num_tokens)
 
     def update_state_after_alloc(
         self, request: Request, blocks: KVCacheBlocks, num_external_tokens: int
@@ -121,21 +127,19 @@ class BatonConnector(KVConnectorBase_V1):
     # Worker's half.
 
     def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
-        parallel = self._vllm_config.parallel_config
-        layout = layout_of(
-            kv_caches,
-            self._vllm_config.cache_config.block_size,
-            self._kv_cache_config.num_blocks,
-            parallel.tensor_parallel_size,
-            parallel.pipeline_parallel_size,
+        layers = dict(sorted(kv_caches.items(), key=lambda each: extract_layer_index(each[0])))
+        layout = layout_of(self._vllm_config, self._kv_cache_config, layers)
+        rank = self._vllm_config.parallel_config.rank
+        cache = TorchPagedCache(list(layers.values()), layout, rank)
+        mover = Mover(
+            self._transport(),
+            cache,
+            Seal(FleetKey.read(self._extra["fleet_key_file"])),
+            self._mover_config(),
+            pinned if cache.device.type == "cuda" else allocate,
         )
-        cache = TorchPagedCache(kv_caches, layout)
-        transport = self._transport()
-        settings = {key: self._extra[key] for key in MOVER_SETTINGS if key in self._extra}
-        on_gpu = next(iter(kv_caches.values())).is_cuda
-        mover = Mover(transport, cache, MoverConfig(**settings), pinned if on_gpu else allocate)
         mover.start()
-        self._worker = WorkerHalf(mover, cache, list(kv_caches), parallel.rank)
+        self._worker = WorkerHalf(mover, cache, layers)
         logger.info("KV transfer: %s", layout.summary)
 
     @property
@@ -197,6 +201,10 @@ class BatonConnector(KVConnectorBase_V1):
     def requires_piecewise_for_cudagraph(cls, extra_config: dict[str, Any]) -> bool:
         """The layer hooks do not run inside a full CUDA graph."""
         return True
+
+    def _mover_config(self) -> MoverConfig:
+        settings = {key: self._extra[key] for key in MOVER_SETTINGS if key in self._extra}
+        return MoverConfig(wire=WireFormat(self._extra.get("wire", "raw")), **settings)
 
     def _transport(self) -> Transport:
         transport = UcxTransport(self._extra.get("ucx"))

@@ -1,55 +1,49 @@
 """The paged cache of a vLLM engine rank, through torch.
 
-vLLM hands out every layer as a view whose logical axes are [block, head, token, content],
-however the backend lays it out (vllm/v1/kv_cache_layout.py). So these copies fit all of them.
+vLLM hands out every layer as a view whose axes are [block, head, token, content], however the
+backend lays it out (vllm/v1/kv_cache_layout.py). So these copies fit all of them; what lies
+where inside a head's share of a block is in the layout's `interior`.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 
+from kvtransfer.connector_wire import Quantizer
+from kvtransfer.cut import Cut
 from kvtransfer.errors import LayoutUnsupported
-from kvtransfer.layout import KvLayout
+from kvtransfer.incoming import Place
 from kvtransfer.staging import Slot
+from kvtransfer.wire import WireFormat
+from proto.layout import KvLayout
 
-
-def layout_of(
-    caches: dict[str, torch.Tensor], block_size: int, num_blocks: int, tp: int, pp: int
-) -> KvLayout:
-    """Raises LayoutUnsupported if the layers differ or are not addressed by token."""
-    shapes = {tuple(cache.shape[1:]) for cache in caches.values()}
-    dtypes = {cache.dtype for cache in caches.values()}
-    if len(shapes) != 1 or len(dtypes) != 1:
-        raise LayoutUnsupported(f"layers of different shape: {sorted(map(str, shapes))}")
-    first = next(iter(caches.values()))
-    if first.dim() != 4 or first.shape[0] != num_blocks or first.shape[2] != block_size:
-        raise LayoutUnsupported(
-            f"a layer of shape {tuple(first.shape)} for {num_blocks} blocks of {block_size} tokens"
-        )
-    _, heads, _, content = first.shape
-    return KvLayout(
-        block_size=block_size,
-        num_layers=len(caches),
-        num_heads=heads,
-        content_bytes=content * first.element_size(),
-        dtype=str(first.dtype).removeprefix("torch."),
-        tensor_parallel_size=tp,
-        pipeline_parallel_size=pp,
-    )
+_WHOLE_NUMBERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}
 
 
 class TorchPagedCache:
-    """See `PagedCache`. On a GPU all copies run on a stream of their own."""
+    """See `PagedCache`. On a GPU all copies run on a stream of their own.
 
-    def __init__(self, caches: dict[str, torch.Tensor], layout: KvLayout) -> None:
+    What moves unchanged is copied as integers, as wide as they can be.
+    """
+
+    def __init__(self, layers: Sequence[torch.Tensor], layout: KvLayout, rank: int = 0) -> None:
         self.layout = layout
-        self._layers = [_as_integers(cache) for cache in caches.values()]
-        device = self._layers[0].device
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.rank = rank
+        self._numbers = list(layers)
+        self._wide = [_as_integers(layer, torch.int64) for layer in layers]
+        element = _WHOLE_NUMBERS[layout.element_bytes]
+        self._elements = [_as_integers(layer, element) for layer in layers]
+        self._gathers: dict[KvLayout, torch.Tensor] = {}
+        self._quantizers: dict[KvLayout, Quantizer] = {}
         self._events: dict[int, torch.cuda.Event] = {}
+
+    @property
+    def device(self) -> torch.device:
+        return self._numbers[0].device
 
     def mark_computed(self, layer: int) -> None:
         if self._stream is not None:
@@ -57,44 +51,101 @@ class TorchPagedCache:
             event.record()
             self._events[layer] = event
 
-    def pack(self, layer: int, block_ids: Sequence[int], out: Slot) -> None:
-        cache = self._layers[layer]
+    def pack(self, cut: Cut, out: Slot) -> None:
         if self._stream is None:
-            torch.index_select(cache, 0, _indices(block_ids, cache), out=_blocks(out, cache))
+            self._pack(cut, torch.from_numpy(out))
             return
-        if event := self._events.get(layer):
+        if event := self._events.get(cut.layer):
             self._stream.wait_event(event)
         with torch.cuda.stream(self._stream):
-            blocks = cache.index_select(0, _indices(block_ids, cache))
-            _blocks(out, cache).copy_(blocks, non_blocking=True)
+            self._pack(cut, torch.from_numpy(out))
         self._stream.synchronize()
 
-    def unpack(self, layer: int, block_ids: Sequence[int], data: Slot) -> None:
-        cache = self._layers[layer]
+    def unpack(self, place: Place, wire: WireFormat, data: Slot) -> None:
         if self._stream is None:
-            cache.index_copy_(0, _indices(block_ids, cache), _blocks(data, cache))
+            self._unpack(place, wire, torch.from_numpy(data))
             return
         with torch.cuda.stream(self._stream):
-            blocks = _blocks(data, cache).to(cache.device, non_blocking=True)
-            cache.index_copy_(0, _indices(block_ids, cache), blocks)
+            self._unpack(place, wire, torch.from_numpy(data))
         self._stream.synchronize()
 
+    @cached_property
+    def _stream(self) -> torch.cuda.Stream | None:
+        return torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
 
-def _as_integers(cache: torch.Tensor) -> torch.Tensor:
+    def _pack(self, cut: Cut, out: torch.Tensor) -> None:
+        if cut.wire is WireFormat.RAW and cut.conversion.gather is None:
+            self._copy_blocks(cut, out)
+            return
+        blocks = self._converted(cut)
+        if cut.wire is WireFormat.RAW:
+            out.copy_(_bytes(blocks), non_blocking=True)
+            return
+        numbers = blocks.view(self._numbers[0].dtype)
+        encoded = self._quantizer(cut.target).encode(numbers, cut.num_tokens, cut.wire)
+        out.copy_(encoded.flatten(), non_blocking=True)
+
+    def _copy_blocks(self, cut: Cut, out: torch.Tensor) -> None:
+        cache = self._heads(self._wide[cut.layer], cut.heads)
+        blocks = out.view(cache.dtype).view(-1, *cache.shape[1:])
+        if cache.is_cuda:
+            blocks.copy_(cache.index_select(0, self._indices(cut.block_ids)), non_blocking=True)
+        else:
+            torch.index_select(cache, 0, self._indices(cut.block_ids), out=blocks)
+
+    def _converted(self, cut: Cut) -> torch.Tensor:
+        """The target's blocks as whole numbers: (blocks, heads, elements)."""
+        cache = self._heads(self._elements[cut.layer], cut.heads)
+        blocks = cache.index_select(0, self._indices(cut.block_ids)).flatten(2)
+        conversion, num_heads = cut.conversion, len(cut.heads)
+        if conversion.gather is None:
+            return blocks
+        groups = blocks.view(-1, conversion.num_in, num_heads, blocks.shape[-1])
+        memory = groups.transpose(1, 2).flatten(2)
+        gathered = memory.index_select(2, self._gather(cut))
+        parts = gathered.view(len(groups), num_heads, conversion.num_out, -1).transpose(1, 2)
+        return parts.flatten(0, 1)[cut.skip : cut.skip + cut.num_blocks].contiguous()
+
+    def _unpack(self, place: Place, wire: WireFormat, data: torch.Tensor) -> None:
+        indices = self._indices(place.block_ids)
+        if wire is WireFormat.RAW:
+            cache = self._heads(self._wide[place.layer], place.heads)
+            blocks = data.view(cache.dtype).view(len(indices), *cache.shape[1:])
+            cache.index_copy_(0, indices, blocks.to(cache.device, non_blocking=True))
+            return
+        cache = self._heads(self._numbers[place.layer], place.heads)
+        coded = data.view(len(indices), len(place.heads), -1).to(cache.device, non_blocking=True)
+        numbers = self._quantizer(self.layout).decode(coded, cache.dtype, wire)
+        cache.index_copy_(0, indices, numbers.view(len(indices), *cache.shape[1:]))
+
+    def _heads(self, cache: torch.Tensor, heads: range) -> torch.Tensor:
+        return cache[:, heads.start : heads.stop]
+
+    def _indices(self, block_ids: Sequence[int]) -> torch.Tensor:
+        return torch.tensor(block_ids, dtype=torch.long, device=self.device)
+
+    def _gather(self, cut: Cut) -> torch.Tensor:
+        if cut.target not in self._gathers:
+            assert cut.conversion.gather is not None
+            self._gathers[cut.target] = torch.from_numpy(cut.conversion.gather).to(self.device)
+        return self._gathers[cut.target]
+
+    def _quantizer(self, layout: KvLayout) -> Quantizer:
+        if layout not in self._quantizers:
+            self._quantizers[layout] = Quantizer.of(layout, self.device)
+        return self._quantizers[layout]
+
+
+def _as_integers(cache: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """The same memory as integers: not every type of number can be copied by index.
 
     Raises LayoutUnsupported if a token's content is not in one piece.
     """
-    for dtype in (torch.int64, torch.uint8):
+    for each in (dtype, torch.int32, torch.int16, torch.uint8):
         with contextlib.suppress(RuntimeError):
-            return cache.view(dtype)
+            return cache.view(each)
     raise LayoutUnsupported(f"a layer of strides {cache.stride()}")
 
 
-def _indices(block_ids: Sequence[int], cache: torch.Tensor) -> torch.Tensor:
-    return torch.tensor(block_ids, dtype=torch.long, device=cache.device)
-
-
-def _blocks(wire: Slot, cache: torch.Tensor) -> torch.Tensor:
-    """The staging bytes as blocks of the cache's shape and type."""
-    return torch.from_numpy(wire).view(cache.dtype).view(-1, *cache.shape[1:])
+def _bytes(blocks: torch.Tensor) -> torch.Tensor:
+    return blocks.contiguous().view(torch.uint8).flatten()

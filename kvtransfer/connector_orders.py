@@ -24,9 +24,10 @@ class Computation:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """A ticket that will not be used; its source is told."""
+    """A ticket that will not be used; its source is told. `load`: as in a LoadOrder."""
 
     ticket: bytes
+    load: bytes
     source_addresses: tuple[bytes, ...]
 
 

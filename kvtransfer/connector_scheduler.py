@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("vllm.baton.connector")
 
+MAX_LOADS = 256
+LOAD_BYTES = 16
+
 
 class SchedulerHalf:
-    """Knows the requests whose KV is to be sent or loaded; touches no network and no tensor."""
+    """Knows the requests whose KV is to be sent or loaded; touches no network and no tensor.
 
-    def __init__(self, block_size: int, num_ranks: int) -> None:
+    At most `max_loads` loads are open; further requests wait in the engine's queue, where they
+    hold no blocks.
+    """
+
+    def __init__(self, block_size: int, max_loads: int = MAX_LOADS) -> None:
         self._block_size = block_size
-        self._num_ranks = num_ranks
+        self._max_loads = max_loads
         self._kv_cache_manager: KVCacheManager | None = None
         self._handoffs: dict[str, Handoff] = {}
         self._prefills: dict[str, Request] = {}
@@ -39,18 +47,21 @@ class SchedulerHalf:
         hand-off the request is computed as one without.
         """
         try:
-            if handoff := self._handoff(request):
+            if handoff := from_params(request.kv_transfer_params):
                 self._handoffs[request.request_id] = handoff
         except ValueError as error:
             logger.warning("request %s is computed here: %s", request.request_id, error)
 
-    def num_tokens_to_load(self, request: Request, num_computed_tokens: int) -> int:
-        """The prompt's last token is always computed here, to sample from."""
+    def num_tokens_to_load(self, request: Request, num_computed_tokens: int) -> int | None:
+        """None: not now, there are loads enough. The prompt's last token is always computed
+        here, to sample from.
+        """
         if not isinstance(self._handoffs.get(request.request_id), DecodeHandoff):
             return 0
         if request.skip_reading_prefix_cache:
             return 0
-        return max(0, request.num_prompt_tokens - 1 - num_computed_tokens)
+        num_tokens = max(0, request.num_prompt_tokens - 1 - num_computed_tokens)
+        return None if num_tokens and len(self._loading) >= self._max_loads else num_tokens
 
     def allocated(self, request: Request, block_ids: list[int], num_to_load: int) -> None:
         """The request has its blocks. A load of `num_to_load` tokens starts, if any."""
@@ -80,7 +91,7 @@ class SchedulerHalf:
         if request_id in self._loading:
             self._orders.cancelled_loads.append(request_id)
         if isinstance(handoff, DecodeHandoff):
-            self._orders.declined.append(Declined(handoff.ticket, handoff.source_addresses))
+            self._decline(handoff)
         if not isinstance(handoff, PrefillHandoff):
             return False
         if self._prefills.pop(request_id, None) is None:
@@ -90,20 +101,11 @@ class SchedulerHalf:
         self._orders.ended.append(Ended(request_id, handoff.ticket, is_prefilled))
         return True
 
-    def _handoff(self, request: Request) -> Handoff | None:
-        """Raises ValueError for one that cannot be used here."""
-        handoff = from_params(request.kv_transfer_params)
-        if isinstance(handoff, DecodeHandoff) and len(handoff.source_addresses) != self._num_ranks:
-            raise ValueError(
-                f"{len(handoff.source_addresses)} source addresses for {self._num_ranks} ranks"
-            )
-        return handoff
-
     def _load(
         self, request: Request, handoff: DecodeHandoff, block_ids: list[int], num_tokens: int
     ) -> None:
         if num_tokens == 0:
-            self._orders.declined.append(Declined(handoff.ticket, handoff.source_addresses))
+            self._decline(handoff)
             return
         first_token = request.num_prompt_tokens - 1 - num_tokens
         first = first_token // self._block_size
@@ -112,6 +114,7 @@ class SchedulerHalf:
         self._orders.loads.append(
             LoadOrder(
                 ticket=handoff.ticket,
+                load=secrets.token_bytes(LOAD_BYTES),
                 request_id=request.request_id,
                 source=handoff.source,
                 source_addresses=handoff.source_addresses,
@@ -121,6 +124,10 @@ class SchedulerHalf:
                 block_ids=tuple(block_ids[first:end]),
             )
         )
+
+    def _decline(self, handoff: DecodeHandoff) -> None:
+        load = secrets.token_bytes(LOAD_BYTES)
+        self._orders.declined.append(Declined(handoff.ticket, load, handoff.source_addresses))
 
     def _computation(self, request: Request, num_tokens: int) -> Computation:
         assert self._kv_cache_manager is not None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from functools import partial
 from time import monotonic
 
 from kvtransfer.cache import PagedCache
+from kvtransfer.causes import Cause
 from kvtransfer.connector_orders import Computation, StepOrders
 from kvtransfer.mover import Finished, Mover
 from kvtransfer.stats import Transfers
@@ -15,15 +17,17 @@ logger = logging.getLogger("vllm.baton.connector")
 
 
 class WorkerHalf:
-    """Lives in an engine rank's process. Its methods run on the engine's thread and only
+    """Lives in an engine rank's process. `layers` are the names of its layers, in their order.
+
+    Its methods run on the engine's thread and only
     post to the transfer thread, but for `preempted`, which waits for a copy under way.
     """
 
-    def __init__(self, mover: Mover, cache: PagedCache, layers: list[str], rank: int) -> None:
+    def __init__(self, mover: Mover, cache: PagedCache, layers: Iterable[str]) -> None:
         self._mover = mover
         self._cache = cache
         self._layers = {name: index for index, name in enumerate(layers)}
-        self._rank = rank
+        self._first_layer = cache.layout.shard(cache.rank).first_layer
         self._last_stats = Transfers()
 
     @property
@@ -38,14 +42,16 @@ class WorkerHalf:
         """Before the step's forward pass."""
         sends = self._mover.sends
         for order in orders.loads:
-            self._mover.post(partial(self._mover.start_load, order.for_rank(self._rank)))
+            self._mover.post(partial(self._mover.start_load, order))
         for request_id in orders.cancelled_loads:
             self._mover.post(partial(self._mover.cancel_load, request_id))
-        for declined in orders.declined:
-            address = declined.source_addresses[self._rank]
-            self._mover.post(partial(self._mover.decline, declined.ticket, address))
+        if self._cache.rank == 0:
+            for each in orders.declined:
+                self._mover.post(
+                    partial(self._mover.decline, each.ticket, each.load, each.source_addresses)
+                )
         for ticket in orders.aborted_sends:
-            self._mover.post(partial(sends.revoke, ticket, "aborted"))
+            self._mover.post(partial(sends.revoke, ticket, Cause.ABORTED))
         for ended in orders.ended:
             change = partial(
                 sends.request_ended, ended.ticket, ended.request_id, ended.is_prefilled
@@ -94,12 +100,16 @@ class WorkerHalf:
             sends.open(each.ticket, each.request_id, each.lease_seconds, now)
             sends.place(each.request_id, each.block_ids)
             for layer in self._layers.values():
-                sends.layer_computed(each.request_id, layer, each.first_token, now)
+                sends.layer_computed(
+                    each.request_id, self._first_layer + layer, each.first_token, now
+                )
 
     def _layer_computed(self, layer: int, computations: list[Computation]) -> None:
         now = monotonic()
         for each in computations:
-            self._mover.sends.layer_computed(each.request_id, layer, each.end_token, now)
+            self._mover.sends.layer_computed(
+                each.request_id, self._first_layer + layer, each.end_token, now
+            )
 
     def _all_computed(self, computations: list[Computation]) -> None:
         for layer in self._layers.values():

@@ -1,4 +1,4 @@
-"""Control messages over links: small, both ways, never waited for."""
+"""Control messages over links: small, sealed, both ways, never waited for."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from kvtransfer.errors import MalformedMessage
 from kvtransfer.flight import Flight, Flights
 from kvtransfer.links import Links
 from kvtransfer.messages import MAX_CONTROL_BYTES, Message
+from kvtransfer.seal import Seal
 from kvtransfer.transport import Kind, Link, Transport
 
 logger = logging.getLogger("vllm.baton.control")
@@ -20,14 +21,19 @@ MAX_UNDER_WAY = 4096
 
 
 class ControlChannel:
-    """Sends and takes messages. One that cannot be sent is dropped: the leases cover it."""
+    """Sends and takes messages. One that cannot be sent is dropped: the leases cover it.
 
-    def __init__(self, transport: Transport, links: Links) -> None:
+    What does not bear the fleet's seal is counted, and nothing else happens.
+    """
+
+    def __init__(self, transport: Transport, links: Links, seal: Seal) -> None:
         self._transport = transport
         self._links = links
+        self._seal = seal
         self._sending = Flights()
         self._receiving = Flights()
         self.num_dropped = 0
+        self.num_rejected = 0
 
     @property
     def num_under_way(self) -> int:
@@ -37,25 +43,29 @@ class ControlChannel:
         if link is None or len(self._sending) >= MAX_UNDER_WAY:
             self.num_dropped += 1
             return
-        data = np.frombuffer(messages.encode(message), np.uint8)
+        data = np.frombuffer(self._seal.close(messages.encode(message)), np.uint8)
         operation = link.send(Kind.CONTROL, data)
         self._sending.add(Flight(operation, data, len(data), link, time.monotonic()))
 
-    def take(self) -> list[Message]:
-        """The messages that have come, in order; malformed ones are logged and skipped."""
+    def take(self) -> list[tuple[Message, Link | None]]:
+        """The messages that have come, in order, each with the link it came back on."""
         self._sending.take_done()
         self._receive(self._transport, None)
         for link in self._links:
             self._receive(link, link)
-        taken: list[Message] = []
+        taken: list[tuple[Message, Link | None]] = []
         for flight in self._receiving.take_done():
             if flight.operation.is_ok:
-                taken.extend(self._decode(flight))
+                taken.extend((message, flight.link) for message in self._decode(flight))
         return taken
 
     def take_bad_links(self, before: float) -> set[Link]:
         """See `Flights`."""
         return self._sending.take_bad_links(before) | self._receiving.take_bad_links(before)
+
+    def take_live_links(self) -> set[Link]:
+        """The links that something has come back on. That a message has left says nothing."""
+        return self._receiving.take_live_links()
 
     def _receive(self, inbox: Transport | Link, link: Link | None) -> None:
         while arrival := inbox.probe(Kind.CONTROL):
@@ -66,7 +76,8 @@ class ControlChannel:
 
     def _decode(self, flight: Flight) -> list[Message]:
         try:
-            return [messages.decode(flight.buffer.tobytes())]
+            return [messages.decode(self._seal.open(flight.buffer.tobytes()))]
         except MalformedMessage as error:
+            self.num_rejected += 1
             logger.warning("%s", error)
             return []

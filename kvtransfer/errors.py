@@ -4,10 +4,13 @@ TransferError
 ├── TransportUnavailable   no usable transport on this machine
 ├── LayoutUnsupported      this engine's KV cache cannot be addressed by token
 ├── MalformedMessage       bytes from a peer that are not a message of ours
+├── DemandRefused          a receiver asks for what it does not get; has a cause
 └── StagingExhausted       a slot was asked for and none is free
 """
 
 from __future__ import annotations
+
+from kvtransfer.causes import Cause
 
 
 class TransferError(Exception):
@@ -24,6 +27,14 @@ class LayoutUnsupported(TransferError):
 
 class MalformedMessage(TransferError):
     """Bytes from a peer do not decode, or claim more than they carry."""
+
+
+class DemandRefused(TransferError):
+    """A demand is not met. The message is for the receiver's log."""
+
+    def __init__(self, cause: Cause, reason: str) -> None:
+        super().__init__(reason)
+        self.cause = cause
 
 
 class StagingExhausted(TransferError):

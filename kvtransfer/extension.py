@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 
 from vllm.distributed.kv_transfer import get_kv_transfer_group
 
@@ -18,8 +20,8 @@ class TransferExtension:
         return _mover().transport.address
 
     def baton_kv_layout(self) -> str:
-        """The rank's KvLayout as JSON."""
-        return _mover().sends.layout.to_json()
+        """The engine's KvLayout as JSON, the same from each rank."""
+        return _mover().loads.layout.to_json()
 
     def baton_transfers(self) -> dict[str, float]:
         """What this rank has moved, and what is open."""
@@ -28,6 +30,16 @@ class TransferExtension:
     def baton_revoke(self, ticket_id: bytes, reason: str) -> bool:
         """Ends the ticket's send or load; a load is recomputed. False if there is none."""
         return _mover().revoke(ticket_id, reason)
+
+    def baton_introduce(self, addresses: Sequence[bytes]) -> None:
+        """Makes the links to these peers now, before a request needs them."""
+        mover = _mover()
+        mover.post(partial(mover.introduce, addresses))
+
+    def baton_part(self, addresses: Sequence[bytes]) -> None:
+        """These peers are gone: what was to come from them is recomputed."""
+        mover = _mover()
+        mover.post(partial(mover.part, addresses))
 
 
 def _mover() -> Mover:

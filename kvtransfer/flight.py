@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kvtransfer.segment import Segment
+from kvtransfer.sends import Parcel
 from kvtransfer.staging import Slot
 from kvtransfer.transport import Link, Operation
 
@@ -12,7 +12,7 @@ from kvtransfer.transport import Link, Operation
 @dataclass(frozen=True, slots=True)
 class Flight:
     """`link` is None for what comes to the transport's own inbox; the sender of a segment
-    knows which `segment` it is.
+    knows which `parcel` it is.
     """
 
     operation: Operation
@@ -20,7 +20,7 @@ class Flight:
     num_bytes: int
     link: Link | None
     started_at: float
-    segment: Segment | None = None
+    parcel: Parcel | None = None
 
 
 class Flights:
@@ -29,12 +29,16 @@ class Flights:
     def __init__(self) -> None:
         self._flights: list[Flight] = []
         self._bad: set[Link] = set()
+        self._live: set[Link] = set()
 
     def __len__(self) -> int:
         return len(self._flights)
 
     def add(self, flight: Flight) -> None:
         self._flights.append(flight)
+
+    def num_on(self, link: Link) -> int:
+        return sum(flight.link is link for flight in self._flights)
 
     def take_done(self) -> list[Flight]:
         """In the order in which they were added."""
@@ -46,6 +50,8 @@ class Flights:
         for flight in done:
             if not flight.operation.is_ok:
                 self.blame(flight.link)
+            elif flight.link is not None:
+                self._live.add(flight.link)
         return done
 
     def blame(self, link: Link | None) -> None:
@@ -60,3 +66,8 @@ class Flights:
         bad, self._bad = self._bad, set()
         late = (flight.link for flight in self._flights if flight.started_at < before)
         return bad | {link for link in late if link is not None}
+
+    def take_live_links(self) -> set[Link]:
+        """The links that something has made its way on since the last call."""
+        live, self._live = self._live, set()
+        return live

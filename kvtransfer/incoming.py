@@ -1,23 +1,26 @@
-"""One ticket on the decode side: which of its tokens have landed in the paged cache."""
+"""One ticket on the decode side: which of its KV has landed in the paged cache."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from kvtransfer.errors import MalformedMessage
-from kvtransfer.layout import KvLayout
 from kvtransfer.segment import Segment
+from kvtransfer.wire import head_bytes
+from proto.layout import KvLayout, Shard
 
 
 @dataclass(frozen=True, slots=True)
 class LoadOrder:
     """What the engine asks for: the KV of prompt tokens [first_token, first_token + num_tokens).
 
-    `block_ids` are the decode engine's blocks for exactly these tokens, in prompt order;
-    `source` names the prefill worker, `source_addresses` has one address for each of its ranks.
+    `load` is one number for all ranks, and new for each load. `block_ids` are the decode
+    engine's blocks for exactly these tokens, in prompt order; `source` names the prefill
+    worker, `source_addresses` has one address for each of its ranks.
     """
 
     ticket: bytes
+    load: bytes
     request_id: str
     source: str
     source_addresses: tuple[bytes, ...]
@@ -30,59 +33,85 @@ class LoadOrder:
     def end_token(self) -> int:
         return self.first_token + self.num_tokens
 
-    @property
-    def source_address(self) -> bytes:
-        return self.source_addresses[0]
 
-    def for_rank(self, rank: int) -> LoadOrder:
-        """What rank `rank` has to do: it loads from the source's rank of the same number."""
-        return replace(self, source_addresses=(self.source_addresses[rank],))
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a segment belongs in this rank's cache; layer and heads counted within it."""
+
+    layer: int
+    heads: range
+    block_ids: tuple[int, ...]
 
 
 @dataclass(slots=True)
 class Incoming:
-    """State of one load. `missing[l]` has a bit for each block of layer l yet to land."""
+    """State of one load on one rank.
+
+    `missing[l]` has a bit for each head of each block of the rank's l-th layer that has yet to
+    land, the heads of a block next to each other.
+    """
 
     order: LoadOrder
     layout: KvLayout
+    shard: Shard
     opened_at: float
     deadline: float
     missing: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.missing = [(1 << len(self.order.block_ids)) - 1] * self.layout.num_layers
+        num_bits = len(self.order.block_ids) * self.shard.num_heads
+        self.missing = [(1 << num_bits) - 1] * self.shard.num_layers
 
     @property
     def is_complete(self) -> bool:
         return not any(self.missing)
 
-    def blocks_of(self, segment: Segment) -> tuple[int, ...]:
-        """The engine's blocks that `segment` fills.
+    @property
+    def awaited_bytes(self) -> int:
+        """Of the paged cache, in all that this load asked for."""
+        head = self.layout.head_bytes * self.shard.num_heads * self.shard.num_layers
+        return head * len(self.order.block_ids)
 
-        Raises MalformedMessage if the segment is not a part of what was asked for, or came twice.
+    def place_of(self, segment: Segment) -> Place:
+        """Raises MalformedMessage if the segment is not a part of what was asked for, or came
+        twice.
         """
         mask = self._mask(segment)
-        if self.missing[segment.layer] & mask != mask:
+        layer = segment.layer - self.shard.first_layer
+        if self.missing[layer] & mask != mask:
             raise MalformedMessage(f"layer {segment.layer}: a segment came twice")
-        first = (segment.first_token - self.order.first_token) // self.layout.block_size
-        return self.order.block_ids[first : first + mask.bit_count()]
+        first = segment.first_block - self._first_block
+        head = segment.first_head - self.shard.first_head
+        return Place(
+            layer,
+            range(head, head + segment.num_heads),
+            self.order.block_ids[first : first + segment.num_blocks],
+        )
 
     def landed(self, segment: Segment) -> None:
-        self.missing[segment.layer] &= ~self._mask(segment)
+        self.missing[segment.layer - self.shard.first_layer] &= ~self._mask(segment)
+
+    @property
+    def _first_block(self) -> int:
+        return self.order.first_token // self.layout.block_size
 
     def _mask(self, segment: Segment) -> int:
-        order, size = self.order, self.layout.block_size
-        if segment.layer >= self.layout.num_layers:
-            raise MalformedMessage(f"layer {segment.layer} of {self.layout.num_layers}")
-        inside = order.first_token <= segment.first_token < segment.end_token <= order.end_token
-        if not inside or (segment.first_token - order.first_token) % size:
-            raise MalformedMessage(
-                f"tokens {segment.first_token}-{segment.end_token} are no blocks "
-                f"of {order.first_token}-{order.end_token}"
-            )
-        if segment.num_tokens % size and segment.end_token != order.end_token:
-            raise MalformedMessage("a block came in part")
-        if segment.payload_bytes != self.layout.layer_bytes(segment.num_tokens):
-            raise MalformedMessage(f"{segment.payload_bytes} bytes for {segment.num_tokens} tokens")
-        first = (segment.first_token - order.first_token) // size
-        return ((1 << self.layout.num_blocks(segment.num_tokens)) - 1) << first
+        shard, heads = self.shard, segment.heads
+        first = segment.first_block - self._first_block
+        end = first + segment.num_blocks
+        if segment.layer not in shard.layers:
+            raise MalformedMessage(f"layer {segment.layer} is not among {shard.layers}")
+        if not heads or heads.start not in shard.heads or heads[-1] not in shard.heads:
+            raise MalformedMessage(f"heads {heads} are not among {shard.heads}")
+        if not 0 <= first < end <= len(self.order.block_ids):
+            raise MalformedMessage(f"blocks {first}-{end} of {len(self.order.block_ids)}")
+        size = segment.num_blocks * segment.num_heads * head_bytes(self.layout, segment.wire)
+        if segment.payload_bytes != size:
+            raise MalformedMessage(f"{segment.payload_bytes} bytes where {size} were expected")
+        return self._run(first, segment.num_blocks, heads.start - shard.first_head, len(heads))
+
+    def _run(self, first_block: int, num_blocks: int, first_head: int, num_heads: int) -> int:
+        width = self.shard.num_heads
+        one = ((1 << num_heads) - 1) << first_head
+        each = ((1 << num_blocks * width) - 1) // ((1 << width) - 1)
+        return (one * each) << first_block * width

@@ -42,9 +42,7 @@ def tokens_of_positions(layout: KvLayout) -> Positions:
 
 def is_value(layout: KvLayout) -> NDArray[np.bool_]:
     """For each position whether it holds V, and not K."""
-    mask: NDArray[np.bool_] = (
-        logical_of_positions(layout) % layout.content_size >= layout.key_size
-    )
+    mask: NDArray[np.bool_] = logical_of_positions(layout) % layout.content_size >= layout.key_size
     return mask
 
 

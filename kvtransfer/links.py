@@ -1,4 +1,4 @@
-"""The links of one transport: made when first needed, closed when silent or long unused."""
+"""The links of one transport: made at an introduction or when first needed."""
 
 from __future__ import annotations
 
@@ -11,44 +11,62 @@ from kvtransfer.transport import Link, Transport
 
 logger = logging.getLogger("vllm.baton.links")
 
-MAX_LINKS = 256
-
 
 class Links:
-    """One link per remote address; with more than MAX_LINKS the longest unused is closed."""
+    """One link per remote address; with more than the transport bears, the longest unused is
+    closed and its address put among the evicted.
+    """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._links: OrderedDict[bytes, Link] = OrderedDict()
+        self._addresses: dict[Link, bytes] = {}
+        self._evicted: list[bytes] = []
 
     def get(self, address: bytes) -> Link | None:
         """None if there is no way to `address`; the reason is logged."""
         if address not in self._links:
             try:
-                self._links[address] = self._transport.connect(address)
+                link = self._links[address] = self._transport.connect(address)
             except TransportUnavailable as error:
                 logger.warning("%s", error)
                 return None
-            if len(self._links) > MAX_LINKS:
-                self._links.popitem(last=False)[1].close()
+            self._addresses[link] = address
+            self._make_room()
         self._links.move_to_end(address)
-        return self._links[address]
+        return self._links.get(address)
 
-    def drop(self, link: Link) -> bytes | None:
-        """Closes `link`. Returns the remote address it led to, if it was still in use."""
-        for address, each in self._links.items():
-            if each is link:
-                logger.warning(
-                    "a peer has gone, or neither takes nor gives its messages; closing the link"
-                )
-                del self._links[address]
-                link.close()
-                return address
-        return None
+    def find(self, address: bytes) -> Link | None:
+        """The link to `address`, if there is one."""
+        return self._links.get(address)
+
+    def address_of(self, link: Link) -> bytes | None:
+        """Where an open link leads."""
+        return self._addresses.get(link)
+
+    def drop(self, address: bytes) -> None:
+        """Closes the link to `address`, if there is one."""
+        if link := self._links.pop(address, None):
+            del self._addresses[link]
+            link.close()
+
+    def broken(self) -> list[bytes]:
+        """The addresses whose peers are known to be gone."""
+        return [address for address, link in self._links.items() if link.is_broken]
+
+    def take_evicted(self) -> list[bytes]:
+        evicted, self._evicted = self._evicted, []
+        return evicted
 
     def close(self) -> None:
-        while self._links:
-            self._links.popitem()[1].close()
+        for address in list(self._links):
+            self.drop(address)
+
+    def _make_room(self) -> None:
+        while len(self._links) > self._transport.max_links:
+            address = next(iter(self._links))
+            self.drop(address)
+            self._evicted.append(address)
 
     def __iter__(self) -> Iterator[Link]:
         return iter(list(self._links.values()))

@@ -7,44 +7,67 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from kvtransfer.causes import Cause
 from kvtransfer.errors import MalformedMessage
+from kvtransfer.wire import WireFormat
 
-MAX_CONTROL_BYTES = 8192
-MAX_REASON_CHARS = 512
+MAX_CONTROL_BYTES = 16384
+MAX_REASON_CHARS = 1024
+MAX_RANKS = 1024
 
-TicketId = Annotated[bytes, Meta(min_length=16, max_length=16)]
-TokenCount = Annotated[int, Meta(ge=0, le=1 << 31)]
+Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Address = Annotated[bytes, Meta(min_length=1, max_length=4096)]
+Count = Annotated[int, Meta(ge=0, le=1 << 31)]
+Rank = Annotated[int, Meta(ge=0, lt=MAX_RANKS)]
 
 
 class Demand(msgspec.Struct, frozen=True, array_like=True, tag="demand"):
     """Decode to prefill: send me these prompt tokens' KV; everything before I have.
 
-    `num_tokens` may be 0: the ticket is used and nothing needs to be sent. A segment of more
-    than `max_segment_tokens` would find no room.
+    Every rank of the receiver asks every rank of the source, each with the same `load`, which
+    no other load has. `layout` is the receiver's, as JSON; `first_token` is a multiple of its
+    block size. With `num_tokens` 0 the ticket is used and nothing needs to be sent. A segment
+    with more payload than `max_payload_bytes` would find no room.
     """
 
-    ticket: TicketId
-    reply_address: Annotated[bytes, Meta(max_length=4096)]
-    fingerprint: Annotated[str, Meta(max_length=64)]
-    first_token: TokenCount
-    num_tokens: TokenCount
-    max_segment_tokens: TokenCount
+    ticket: Id
+    load: Id
+    rank: Rank
+    reply_address: Address
+    layout: Annotated[str, Meta(max_length=8192)]
+    first_token: Count
+    num_tokens: Count
+    max_payload_bytes: Count
+    wire: WireFormat = WireFormat.RAW
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag="cancel"):
-    """Decode to prefill: the KV of this ticket is wanted no more."""
+    """Decode to prefill: this load wants the ticket's KV no more."""
 
-    ticket: TicketId
+    ticket: Id
+    load: Id
 
 
 class Refuse(msgspec.Struct, frozen=True, array_like=True, tag="refuse"):
-    """Prefill to decode: this ticket's KV will not come."""
+    """Prefill to decode: this ticket's KV will not come, or not to this load."""
 
-    ticket: TicketId
+    ticket: Id
+    load: Id
+    cause: Cause
     reason: Annotated[str, Meta(max_length=MAX_REASON_CHARS)]
 
 
-Message = Demand | Cancel | Refuse
+class Ping(msgspec.Struct, frozen=True, array_like=True, tag="ping"):
+    """Are you there? The answer goes to `reply_address`."""
+
+    reply_address: Address
+
+
+class Pong(msgspec.Struct, frozen=True, array_like=True, tag="pong"):
+    """I am."""
+
+
+Message = Demand | Cancel | Refuse | Ping | Pong
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)

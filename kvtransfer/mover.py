@@ -11,37 +11,29 @@ from dataclasses import dataclass
 from functools import partial
 
 from kvtransfer.cache import PagedCache
+from kvtransfer.causes import Cause
 from kvtransfer.control import ControlChannel
+from kvtransfer.delivery import Source
 from kvtransfer.incoming import LoadOrder
 from kvtransfer.links import Links
 from kvtransfer.loads import LoadLedger
-from kvtransfer.messages import Cancel, Demand, Message, Refuse
+from kvtransfer.messages import Cancel, Demand, Message, Ping, Pong, Refuse
+from kvtransfer.mover_config import MoverConfig
+from kvtransfer.peers import Peers
 from kvtransfer.receiver import Receiver
+from kvtransfer.seal import Seal
 from kvtransfer.segment import HEADER_BYTES
 from kvtransfer.sender import Sender
 from kvtransfer.sends import SendLedger
 from kvtransfer.staging import Slot, StagingPool, allocate
 from kvtransfer.stats import Transfers
-from kvtransfer.transport import Transport
+from kvtransfer.transport import Link, Transport
 
 logger = logging.getLogger("vllm.baton.mover")
 
 BUSY_SECONDS = 0.001
 IDLE_SECONDS = 5.0
 STOP_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class MoverConfig:
-    """`staging_bytes` is for both directions together and never exceeded; a slot is made
-    large enough for one block of one layer. A link on which a message makes no way for
-    `stall_seconds` is closed.
-    """
-
-    staging_bytes: int = 16 << 20
-    slot_bytes: int = 1 << 20
-    lease_seconds: float = 120.0
-    stall_seconds: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +57,29 @@ class Mover:
         self,
         transport: Transport,
         cache: PagedCache,
+        seal: Seal,
         config: MoverConfig | None = None,
         allocate: Callable[[int], Slot] = allocate,
     ) -> None:
         self._config = config = config or MoverConfig()
-        layout = cache.layout
-        slot_bytes = max(config.slot_bytes, HEADER_BYTES + layout.block_bytes)
+        layout, shard = cache.layout, cache.layout.shard(cache.rank)
+        block_bytes = shard.num_heads * layout.head_bytes
+        slot_bytes = max(config.slot_bytes, HEADER_BYTES + block_bytes)
         num_slots = max(1, config.staging_bytes // 2 // slot_bytes)
-        max_tokens = (slot_bytes - HEADER_BYTES) // layout.block_bytes * layout.block_size
+        self._max_payload_bytes = slot_bytes - HEADER_BYTES
         self.transport = transport
-        self.sends = SendLedger(layout, max_tokens, config.lease_seconds)
-        self.loads = LoadLedger(layout)
-        self._lock = threading.Lock()
-        self._links = Links(transport)
-        self._control = ControlChannel(transport, self._links)
+        source = Source(layout, cache.rank, self._max_payload_bytes, config.wire)
+        self.sends = SendLedger(source, config.lease_seconds)
+        self.loads = LoadLedger(layout, cache.rank)
+        self._lock = lock = threading.Lock()
+        self._links = links = Links(transport)
+        self._control = ControlChannel(transport, links, seal)
         self._pools = [StagingPool(num_slots, slot_bytes, allocate) for _ in range(2)]
-        self._sender = Sender(self.sends, cache, self._pools[0], self._links, self._lock)
-        self._receiver = Receiver(self.loads, cache, self._pools[1], self._links, self._lock)
+        self._sender = Sender(self.sends, cache, self._pools[0], links, seal, lock)
+        self._receiver = Receiver(
+            self.loads, cache, self._pools[1], links, seal, lock, self.fail_load
+        )
+        self._peers = Peers(links, self.sends, self.loads, config)
         self._inbox: deque[Callable[[], object]] = deque()
         self._errands: deque[Callable[[], object]] = deque()  # only the transfer thread sends
         self._is_asleep = False
@@ -127,74 +125,103 @@ class Mover:
         """Ends this ticket's send or load. False if there is none."""
         with self._lock:
             self._run_inbox()
-            was_open = self.fail_load(ticket, reason) | self.sends.revoke(ticket, reason)
+            had_load = self.fail_load(ticket, Cause.REVOKED, reason)
+            had_send = self.sends.revoke(ticket, Cause.REVOKED, reason)
         self.transport.wake()
-        return was_open
+        return had_load or had_send
 
     def stats(self) -> Transfers:
-        sends, loads = self.sends, self.loads
-        return Transfers(
-            open_sends=sends.num_open,
-            open_loads=loads.num_open,
-            staging_bytes=sum(pool.held_bytes for pool in self._pools),
-            sent_bytes=sends.sent_bytes,
-            received_bytes=loads.received_bytes,
-            sends_completed=sends.num_completed,
-            sends_failed=sends.num_failed,
-            loads_completed=loads.num_completed,
-            loads_failed=loads.num_failed,
-            late_segments=loads.num_late_segments,
-            load_seconds=loads.load_seconds,
-            exposed_seconds=sends.exposed_seconds,
-        )
+        with self._lock:
+            sends, loads = self.sends, self.loads
+            failures = {f"send_{cause}": n for cause, n in sends.failures.items()}
+            failures |= {f"load_{cause}": n for cause, n in loads.failures.items()}
+            return Transfers(
+                open_sends=sends.num_open,
+                open_loads=loads.num_open,
+                held_bytes=sends.held_bytes,
+                awaited_bytes=loads.awaited_bytes,
+                staging_bytes=sum(pool.held_bytes for pool in self._pools),
+                links=len(self._links),
+                failed_threads=int(self._is_broken),
+                sent_bytes=sends.sent_bytes,
+                received_bytes=loads.received_bytes,
+                sent_segments=sends.sent_segments,
+                received_segments=loads.received_segments,
+                sends_completed=sends.num_completed,
+                sends_failed=sends.num_failed,
+                loads_completed=loads.num_completed,
+                loads_failed=loads.num_failed,
+                late_segments=loads.num_late_segments,
+                rejected_messages=self._control.num_rejected,
+                load_seconds=loads.load_seconds,
+                exposed_seconds=sends.exposed_seconds,
+                failures=failures,
+            )
+
+    def introduce(self, addresses: Iterable[bytes]) -> None:
+        """To be posted: these peers will be needed; the links to them are made now."""
+        self._errands.extend(partial(self._greet, address) for address in addresses)
+
+    def part(self, addresses: Iterable[bytes]) -> None:
+        """To be posted: these peers are gone."""
+        self._errands.extend(partial(self._lose, each, Cause.LINK_LOST) for each in addresses)
 
     def start_load(self, order: LoadOrder) -> None:
-        """To be posted: opens a load and sends its demand."""
+        """To be posted: opens a load and sends its demands."""
         if self.loads.open(order, time.monotonic()) and not self._is_broken:
             self._errands.append(partial(self._ask_for, order))
-
-    def _ask_for(self, order: LoadOrder) -> None:
-        if not self.loads.is_open(order.ticket):
-            return
-        link = self._links.get(order.source_address)
-        if link is None:
-            self.fail_load(order.ticket, "no way to it")
-            return
-        demand = Demand(
-            order.ticket,
-            link.address,
-            self.loads.layout.fingerprint,
-            order.first_token,
-            order.num_tokens,
-            self.sends.max_segment_tokens,
-        )
-        self._control.tell(link, demand)
 
     def cancel_load(self, request_id: str) -> None:
         """To be posted: the engine has ended the request."""
         if order := self.loads.cancel(request_id):
-            self.decline(order.ticket, order.source_address)
+            self.decline(order.ticket, order.load, order.source_addresses)
 
-    def decline(self, ticket: bytes, source_address: bytes) -> None:
+    def decline(self, ticket: bytes, load: bytes, source_addresses: Iterable[bytes]) -> None:
         """To be posted: this ticket will not be used."""
         if not self._is_broken:
-            self._errands.append(partial(self._tell, source_address, Cancel(ticket)))
+            cancel = Cancel(ticket, load)
+            self._errands.extend(partial(self._tell, each, cancel) for each in source_addresses)
+
+    def fail_load(self, ticket: bytes, cause: Cause, reason: str) -> bool:
+        """To be posted: the engine recomputes. False if there is no such load."""
+        order = self.loads.fail(ticket, cause)
+        if order is None:
+            return False
+        logger.warning(
+            "KV from %s will not come (%s): %s; recomputing", order.source, cause, reason
+        )
+        linked = filter(self._links.find, order.source_addresses)
+        self.decline(ticket, order.load, linked)
+        return True
+
+    def _ask_for(self, order: LoadOrder) -> None:
+        for address in order.source_addresses:
+            if not self.loads.is_open(order.ticket):
+                return
+            if link := self._links.get(address):
+                self._control.tell(link, self._demand(order, link))
+            else:
+                self.fail_load(order.ticket, Cause.NO_ROUTE, "there is no way to its source")
+
+    def _demand(self, order: LoadOrder, link: Link) -> Demand:
+        return Demand(
+            order.ticket,
+            order.load,
+            self.loads.rank,
+            link.address,
+            self.loads.layout.to_json(),
+            order.first_token,
+            order.num_tokens,
+            self._max_payload_bytes,
+            self._config.wire,
+        )
+
+    def _greet(self, address: bytes) -> None:
+        if link := self._links.get(address):
+            self._control.tell(link, Ping(link.address))
 
     def _tell(self, address: bytes, message: Message) -> None:
         self._control.tell(self._links.get(address), message)
-
-    def fail_load(self, ticket: bytes, reason: str) -> bool:
-        """To be posted: the engine recomputes. False if there is no such load."""
-        order = self._recompute(ticket, reason)
-        if order is None:
-            return False
-        self.decline(ticket, order.source_address)
-        return True
-
-    def _recompute(self, ticket: bytes, reason: str) -> LoadOrder | None:
-        if order := self.loads.fail(ticket):
-            logger.warning("KV from %s will not come: %s; recomputing", order.source, reason)
-        return order
 
     def _run(self) -> None:
         try:
@@ -216,8 +243,8 @@ class Mover:
         with self._lock:
             moved |= self._run_inbox()
             moved |= self._run_errands()
-            for message in self._control.take():
-                self._obey(message)
+            for message, link in self._control.take():
+                self._obey(message, link)
                 moved = True
             self._expire(time.monotonic())
         moved |= self._receiver.take()
@@ -231,8 +258,8 @@ class Mover:
         while self._inbox:
             self._inbox.popleft()()
         if self._is_broken:
-            self.sends.close("transfer thread failed")
-            self.loads.close()
+            self.sends.close(Cause.BROKEN)
+            self.loads.close(Cause.BROKEN)
         return has_any
 
     def _run_errands(self) -> bool:
@@ -241,32 +268,49 @@ class Mover:
             self._errands.popleft()()
         return has_any
 
-    def _obey(self, message: Message) -> None:
+    def _obey(self, message: Message, link: Link | None) -> None:
+        now = time.monotonic()
         match message:
             case Demand():
-                self.sends.demand(message, time.monotonic())
+                self._peers.heard_from(message.reply_address, now)
+                self.sends.demand(message, now)
             case Cancel():
-                self.sends.revoke(message.ticket, "cancelled")
-            case Refuse():  # no Cancel back: the ticket may be another receiver's
-                self._recompute(message.ticket, message.reason)
+                self.sends.cancel(message.ticket, message.load)
+            case Refuse():
+                if self.loads.is_load(message.ticket, message.load):
+                    self.fail_load(message.ticket, message.cause, message.reason)
+            case Ping():
+                self._peers.heard_from(message.reply_address, now)
+                self._tell(message.reply_address, Pong())
+            case Pong():
+                self._peers.heard_on(link, now)
 
     def _expire(self, now: float) -> None:
         self.sends.expire(now)
         for ticket in self.loads.expired(now):
-            self.fail_load(ticket, "lease expired")
+            self.fail_load(ticket, Cause.EXPIRED, "nothing came for its lease")
         for refusal in self.sends.take_refusals():
             self._tell(refusal.reply_address, refusal.message)
-        self._drop_bad_links(now - self._config.stall_seconds)
+        self._look_after_links(now)
 
-    def _drop_bad_links(self, before: float) -> None:
-        """A link that lost something, or on which nothing moves, is closed, and what it was to
-        bring is recomputed.
-        """
+    def _look_after_links(self, now: float) -> None:
         for part in (self._sender, self._receiver, self._control):
-            for link in part.take_bad_links(before):
-                if address := self._links.drop(link):
-                    for ticket in self.loads.from_address(address):
-                        self.fail_load(ticket, "its link is broken or silent")
+            for link in part.take_live_links():
+                self._peers.heard_on(link, now)
+            for link in part.take_bad_links(now - self._config.stall_seconds):
+                if address := self._links.address_of(link):
+                    self._lose(address, Cause.LINK_LOST)
+        for address, cause in self._peers.lost(now):
+            self._lose(address, cause)
+        for address in self._peers.take_due(now):
+            self._greet(address)
+
+    def _lose(self, address: bytes, cause: Cause) -> None:
+        """What this peer was to bring is recomputed, what it was to get is freed."""
+        self._links.drop(address)
+        for ticket in self.loads.from_address(address):
+            self.fail_load(ticket, cause, "its source is lost")
+        self.sends.revoke_from(address, cause)
 
     def _sleep(self) -> None:
         self._is_asleep = True
@@ -280,4 +324,5 @@ class Mover:
             return BUSY_SECONDS
         deadlines = (self.sends.next_deadline(), self.loads.next_deadline())
         waits = [deadline - time.monotonic() for deadline in deadlines if deadline is not None]
-        return min([IDLE_SECONDS, *(max(BUSY_SECONDS, wait) for wait in waits)])
+        watch = [self._peers.look_seconds] if any(d is not None for d in deadlines) else []
+        return min([IDLE_SECONDS, *watch, *(max(BUSY_SECONDS, wait) for wait in waits)])

@@ -1,58 +1,63 @@
-"""One ticket on the prefill side: which of its tokens are computed, asked for and sent."""
+"""One ticket on the prefill side: which of its tokens are computed, and who gets them."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from kvtransfer.layout import KvLayout
-from kvtransfer.messages import Demand
+from kvtransfer.causes import Cause
+from kvtransfer.delivery import Delivery
+from kvtransfer.errors import DemandRefused
+from proto.layout import Shard
 
 
 @dataclass(slots=True)
 class Outgoing:
-    """State of one hand-off from this worker. Token counts are per layer.
+    """State of one hand-off from this rank.
 
-    `computed[l]` tokens of layer l lie in the paged cache, `sent[l]` have been packed;
-    `is_ended` says that the engine has ended the request and only keeps its blocks.
+    `computed[l]` tokens of layer l lie in the paged cache; `deliveries` are by the receiver's
+    rank, all of one `load`; `is_ended` says that the engine has ended the request and only
+    keeps its blocks.
     """
 
     ticket: bytes
     request_id: str
-    layout: KvLayout
+    shard: Shard
     lease_seconds: float
     deadline: float
     block_ids: tuple[int, ...] = ()
-    computed: list[int] = field(default_factory=list)
-    sent: list[int] = field(default_factory=list)
-    demand: Demand | None = None
-    num_in_flight: int = 0
-    sent_bytes: int = 0
+    computed: dict[int, int] = field(default_factory=dict)
+    deliveries: dict[int, Delivery] = field(default_factory=dict)
+    load: bytes | None = None
     computed_at: float = 0.0
     is_ended: bool = False
-    _work: deque[int] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
-        self.computed = [0] * self.layout.num_layers
-        self.sent = [0] * self.layout.num_layers
-
-    @property
-    def end_token(self) -> int:
-        """One past the last token asked for."""
-        return self.demand.first_token + self.demand.num_tokens if self.demand else 0
+        self.forget_blocks()
 
     @property
     def is_complete(self) -> bool:
-        """Everything asked for has left."""
-        if self.demand is None or self.num_in_flight:
+        """Every rank of the receiver has all that it asked for."""
+        if not self.deliveries or len(self.deliveries) < self._num_receivers:
             return False
-        return self.demand.num_tokens == 0 or min(self.sent) >= self.end_token
+        return all(delivery.is_complete for delivery in self.deliveries.values())
 
-    def answer(self, demand: Demand) -> None:
-        """Takes the receiver's demand; what is already computed becomes sendable."""
-        self.demand = demand
-        self.sent = [demand.first_token] * self.layout.num_layers
-        self._work = deque(range(self.layout.num_layers))
+    @property
+    def sent_bytes(self) -> int:
+        return sum(delivery.sent_bytes for delivery in self.deliveries.values())
+
+    def answer(self, delivery: Delivery) -> None:
+        """Takes a demand; what is already computed becomes sendable.
+
+        Raises DemandRefused if another load has used the ticket, or this rank has.
+        """
+        demand = delivery.demand
+        if self.load is not None and self.load != demand.load:
+            raise DemandRefused(Cause.FOREIGN, "another load has the ticket")
+        if demand.rank in self.deliveries:
+            raise DemandRefused(Cause.USED, f"rank {demand.rank} has asked already")
+        self.load = demand.load
+        self.deliveries[demand.rank] = delivery
 
     def layer_computed(self, layer: int, num_tokens: int, now: float) -> None:
         """Tokens up to `num_tokens` of `layer` are in the cache."""
@@ -60,33 +65,22 @@ class Outgoing:
             return
         self.computed[layer] = num_tokens
         self.computed_at = now
-        if self.demand is not None and layer not in self._work:
-            self._work.append(layer)
+        for delivery in self.deliveries.values():
+            delivery.has_news(layer)
 
     def forget_blocks(self) -> None:
         """The engine took the blocks back (preemption); the prompt is computed again."""
         self.block_ids = ()
-        self.computed = [0] * self.layout.num_layers
-        self._work.clear()
+        self.computed = dict.fromkeys(self.shard.layers, 0)
+        for delivery in self.deliveries.values():
+            delivery.forget_news()
 
-    def next_range(self, max_tokens: int) -> tuple[int, int, int] | None:
-        """(layer, first token, number of tokens) to pack next, or None for now.
+    def goes_to(self, reply_address: bytes) -> bool:
+        return any(each == reply_address for each in self._reply_addresses())
 
-        Only whole blocks go, except at the end of the demand.
-        """
-        if self.demand is not None:
-            max_tokens = min(max_tokens, self.layout.whole_blocks(self.demand.max_segment_tokens))
-        while self._work:
-            layer = self._work[0]
-            first = self.sent[layer]
-            end = min(self._sendable(layer), first + max_tokens)
-            if end > first:
-                self.sent[layer] = end
-                return layer, first, end - first
-            self._work.popleft()
-        return None
+    def _reply_addresses(self) -> Iterator[bytes]:
+        return (delivery.demand.reply_address for delivery in self.deliveries.values())
 
-    def _sendable(self, layer: int) -> int:
-        if self.computed[layer] >= self.end_token:
-            return self.end_token
-        return self.layout.whole_blocks(self.computed[layer])
+    @property
+    def _num_receivers(self) -> int:
+        return next(iter(self.deliveries.values())).target.num_ranks

@@ -1,12 +1,15 @@
-"""The prefill side's ledger: every ticket that this worker holds KV for. Pure and synchronous."""
+"""The prefill side's ledger: every ticket that this rank holds KV for. Pure and synchronous."""
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from kvtransfer.layout import KvLayout
+from kvtransfer.causes import Cause
+from kvtransfer.cut import Cut
+from kvtransfer.delivery import Delivery, Source, Stretch, deliver
+from kvtransfer.errors import DemandRefused
 from kvtransfer.messages import MAX_REASON_CHARS, Demand, Refuse
 from kvtransfer.outgoing import Outgoing
 from kvtransfer.segment import Segment
@@ -17,10 +20,11 @@ MAX_SPENT = 16384
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A segment to pack and send: where its tokens lie, and who gets it."""
+    """A segment to pack and send: what to cut out of the cache, and who gets it."""
 
     segment: Segment
-    block_ids: tuple[int, ...]
+    cut: Cut
+    rank: int
     reply_address: bytes
 
 
@@ -32,33 +36,54 @@ class Refusal:
     message: Refuse
 
 
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """Demands of one ticket that came before its request."""
+
+    demands: list[Demand]
+    deadline: float
+
+
 class SendLedger:
     """Opens, feeds and closes hand-offs; each ticket is honoured once.
 
     A demand that comes before its request is parked for its lease. `freed` collects the
     requests that the engine has ended and whose blocks it may have back; `refusals` the
-    messages to send.
+    messages to send; `failures` counts why tickets ended that were not used.
     """
 
-    def __init__(self, layout: KvLayout, max_segment_tokens: int, lease_seconds: float) -> None:
-        self.layout = layout
-        self.max_segment_tokens = max_segment_tokens
+    def __init__(self, source: Source, lease_seconds: float) -> None:
+        self.source = source
+        self.shard = source.shard
         self.lease_seconds = lease_seconds
         self.num_completed = 0
-        self.num_failed = 0
+        self.num_refused = 0
+        self.failures: Counter[Cause] = Counter()
         self.sent_bytes = 0
+        self.sent_segments = 0
         self.exposed_seconds = 0.0
         self.freed: list[str] = []
         self.refusals: list[Refusal] = []
         self._open: dict[bytes, Outgoing] = {}
         self._by_request: dict[str, bytes] = {}
-        self._parked: dict[bytes, tuple[Demand, float]] = {}
-        self._spent: OrderedDict[bytes, str] = OrderedDict()
-        self._turn: deque[bytes] = deque()
+        self._parked: dict[bytes, Parked] = {}
+        self._num_parked = 0
+        self._spent: OrderedDict[bytes, Cause] = OrderedDict()
+        self._turn: dict[tuple[bytes, int], None] = {}
 
     @property
     def num_open(self) -> int:
         return len(self._open)
+
+    @property
+    def num_failed(self) -> int:
+        return self.failures.total()
+
+    @property
+    def held_bytes(self) -> int:
+        """Of the paged cache, for open tickets."""
+        block = self.source.layout.head_bytes * self.shard.num_heads * self.shard.num_layers
+        return block * sum(len(send.block_ids) for send in self._open.values())
 
     def open(self, ticket: bytes, request_id: str, lease_seconds: float, now: float) -> None:
         """A prefill request with this ticket has blocks. Opening twice changes nothing: if it
@@ -66,12 +91,11 @@ class SendLedger:
         """
         if ticket in self._open or ticket in self._spent:
             return
-        send = Outgoing(ticket, request_id, self.layout, lease_seconds, now + lease_seconds)
+        send = Outgoing(ticket, request_id, self.shard, lease_seconds, now + lease_seconds)
         self._open[ticket] = send
         self._by_request[request_id] = ticket
-        parked = self._parked.pop(ticket, None)
-        if parked is not None:
-            self._answer(send, parked[0], now)
+        for demand in self._unpark(ticket):
+            self.demand(demand, now)
 
     def place(self, request_id: str, block_ids: tuple[int, ...]) -> None:
         """The request's blocks, in prompt order, as the engine holds them now."""
@@ -79,11 +103,13 @@ class SendLedger:
             self._open[ticket].block_ids = block_ids
 
     def layer_computed(self, request_id: str, layer: int, num_tokens: int, now: float) -> None:
+        """`layer` is counted through the model."""
         if ticket := self._by_request.get(request_id):
             send = self._open[ticket]
             send.layer_computed(layer, num_tokens, now)
             send.deadline = now + send.lease_seconds
-            self._enqueue(ticket)
+            for rank in send.deliveries:
+                self._enqueue(ticket, rank)
 
     def forget_blocks(self, request_ids: Iterable[str]) -> None:
         """The engine takes these requests' blocks back before anything else is packed."""
@@ -92,35 +118,39 @@ class SendLedger:
                 self._open[ticket].forget_blocks()
 
     def demand(self, demand: Demand, now: float) -> None:
-        """A receiver asks. Unknown tickets wait for their request; bad ones are refused."""
-        if demand.ticket in self._spent:
-            self._refuse(demand, f"ticket already {self._spent[demand.ticket]}")
-        elif demand.fingerprint != self.layout.fingerprint:
-            self._refuse(demand, f"KV layout differs; the sender has {self.layout.summary}")
-        elif demand.first_token % self.layout.block_size:
-            self._refuse(demand, f"first token {demand.first_token} is inside a block")
-        elif demand.max_segment_tokens < self.layout.block_size:
-            self._refuse(demand, f"no room for a block of {self.layout.block_size} tokens")
-        elif send := self._open.get(demand.ticket):
-            if send.demand is not None:
-                self._refuse(demand, "ticket already answered")
+        """A receiver asks. Unknown tickets wait for their request; bad demands are refused."""
+        try:
+            if spent := self._spent.get(demand.ticket):
+                raise DemandRefused(Cause.USED, f"the ticket has ended already ({spent})")
+            if send := self._open.get(demand.ticket):
+                self._answer(send, deliver(self.source, demand), now)
             else:
-                self._answer(send, demand, now)
-        elif demand.ticket in self._parked:
-            self._refuse(demand, "ticket already asked for")
-        elif len(self._parked) >= MAX_PARKED:
-            self._refuse(demand, f"{MAX_PARKED} demands already wait for their requests")
-        else:
-            self._parked[demand.ticket] = (demand, now + self.lease_seconds)
+                self._park(demand, now)
+        except DemandRefused as error:
+            self.num_refused += 1
+            self._refuse(demand, error.cause, str(error))
+            if error.cause is Cause.LAYOUT:  # nobody else will come for it
+                self.revoke(demand.ticket, error.cause, str(error))
 
-    def revoke(self, ticket: bytes, reason: str) -> bool:
+    def cancel(self, ticket: bytes, load: bytes) -> None:
+        """A receiver wants it no more; what is another load's goes on."""
+        send, parked = self._open.get(ticket), self._parked.get(ticket)
+        loads = {each.load for each in parked.demands} if parked else {send and send.load}
+        if loads <= {None, load}:
+            self.revoke(ticket, Cause.CANCELLED)
+
+    def revoke(self, ticket: bytes, cause: Cause, reason: str = "") -> bool:
         """Ends a hand-off early, from either side. False if there was none."""
-        was_parked = self._parked.pop(ticket, None)
-        if was_parked:
-            self._refuse(was_parked[0], reason)
-        was_open = ticket in self._open
-        self._close(ticket, reason)
-        return was_open or was_parked is not None
+        was_open = ticket in self._open or ticket in self._parked
+        for demand in self._unpark(ticket):
+            self._refuse(demand, cause, reason)
+        self._close(ticket, cause, reason)
+        return was_open
+
+    def revoke_from(self, reply_address: bytes, cause: Cause) -> None:
+        """This receiver is lost."""
+        for ticket in [t for t, send in self._open.items() if send.goes_to(reply_address)]:
+            self.revoke(ticket, cause)
 
     def request_ended(self, ticket: bytes, request_id: str, is_prefilled: bool) -> None:
         """The engine has ended the request and keeps its blocks until it is in `freed`."""
@@ -128,49 +158,67 @@ class SendLedger:
             self.freed.append(request_id)
             return
         if not is_prefilled:
-            self.revoke(ticket, "aborted")
+            self.revoke(ticket, Cause.ABORTED)
         if send := self._open.get(ticket):
             send.is_ended = True
         else:
             self.freed.append(request_id)
 
-    def next_parcel(self) -> Parcel | None:
-        """The next segment to pack, tickets in turn; None when nothing is sendable."""
-        while self._turn:
-            ticket = self._turn.popleft()
+    def next_parcel(
+        self, has_room: Callable[[bytes], bool] = lambda address: True
+    ) -> Parcel | None:
+        """The next segment to pack, receivers in turn; None when nothing is sendable.
+
+        `has_room` says whether more may be under way to a reply address.
+        """
+        for ticket, rank in list(self._turn):
             send = self._open.get(ticket)
-            found = send.next_range(self.max_segment_tokens) if send else None
-            if send is None or found is None:
+            delivery = send.deliveries[rank] if send else None
+            if delivery and not has_room(delivery.demand.reply_address):
                 continue
-            self._turn.append(ticket)
-            return self._parcel(send, *found)
+            del self._turn[ticket, rank]
+            if send and delivery and (stretch := delivery.next_stretch(send.computed)):
+                self._turn[ticket, rank] = None
+                return self._parcel(send, delivery, stretch)
         return None
 
-    def segment_done(self, segment: Segment, is_sent: bool, now: float) -> None:
+    def segment_done(self, parcel: Parcel, is_sent: bool, now: float) -> None:
         """One packed segment has left, or could not."""
+        segment = parcel.segment
         send = self._open.get(segment.ticket)
         if send is None:
             return
-        send.num_in_flight -= 1
+        delivery = send.deliveries[parcel.rank]
+        delivery.num_in_flight -= 1
         if not is_sent:
-            self.revoke(segment.ticket, "connection lost")
+            self.revoke(segment.ticket, Cause.LINK_LOST)
             return
-        send.sent_bytes += segment.payload_bytes
+        delivery.sent_bytes += segment.payload_bytes
         self.sent_bytes += segment.payload_bytes
+        self.sent_segments += 1
         send.deadline = now + send.lease_seconds
         self._settle(send, now)
 
+    def reply_addresses(self) -> set[bytes]:
+        """Of all receivers that are still owed something."""
+        return {
+            delivery.demand.reply_address
+            for send in self._open.values()
+            for delivery in send.deliveries.values()
+            if not delivery.is_complete
+        }
+
     def expire(self, now: float) -> None:
         """Closes what nothing has happened to for its lease."""
-        for ticket in [t for t, send in self._open.items() if send.deadline <= now]:
-            self.revoke(ticket, "expired")
-        for ticket in [t for t, (_, deadline) in self._parked.items() if deadline <= now]:
-            self.revoke(ticket, "expired")
+        late = [t for t, send in self._open.items() if send.deadline <= now]
+        late += [t for t, parked in self._parked.items() if parked.deadline <= now]
+        for ticket in late:
+            self.revoke(ticket, Cause.EXPIRED)
 
-    def close(self, reason: str) -> None:
+    def close(self, cause: Cause) -> None:
         """Ends everything."""
         for ticket in [*self._open, *self._parked]:
-            self.revoke(ticket, reason)
+            self.revoke(ticket, cause)
 
     def next_deadline(self) -> float | None:
         """When `expire` may next have something to do."""
@@ -185,66 +233,91 @@ class SendLedger:
         return refusals
 
     def check_integrity(self) -> None:
+        """Raises AssertionError."""
         assert len(self._open) == len(self._by_request), repr(self)
         assert not self._open.keys() & self._spent.keys(), repr(self)
         assert not self._open.keys() & self._parked.keys(), repr(self)
+        assert self._num_parked == sum(len(p.demands) for p in self._parked.values()), repr(self)
         for send in self._open.values():
-            assert send.num_in_flight >= 0, send
+            for delivery in send.deliveries.values():
+                assert delivery.num_in_flight >= 0, repr(self)
+                assert delivery.demand.load == send.load, repr(self)
 
     def __repr__(self) -> str:
         return f"<SendLedger {len(self._open)} open, {len(self._parked)} parked>"
 
-    def _answer(self, send: Outgoing, demand: Demand, now: float) -> None:
-        send.answer(demand)
+    def _answer(self, send: Outgoing, delivery: Delivery, now: float) -> None:
+        send.answer(delivery)
         send.deadline = now + send.lease_seconds
-        self._enqueue(send.ticket)
+        self._enqueue(send.ticket, delivery.demand.rank)
         self._settle(send, now)
 
-    def _enqueue(self, ticket: bytes) -> None:
-        if ticket not in self._turn:
-            self._turn.append(ticket)
+    def _enqueue(self, ticket: bytes, rank: int) -> None:
+        self._turn.setdefault((ticket, rank))
 
-    def _parcel(self, send: Outgoing, layer: int, first: int, num_tokens: int) -> Parcel:
-        assert send.demand is not None
-        start = first // self.layout.block_size
-        blocks = send.block_ids[start : start + self.layout.num_blocks(num_tokens)]
-        payload = self.layout.layer_bytes(num_tokens)
-        send.num_in_flight += 1
-        segment = Segment(send.ticket, layer, first, num_tokens, payload)
-        return Parcel(segment, blocks, send.demand.reply_address)
+    def _park(self, demand: Demand, now: float) -> None:
+        if self._num_parked >= MAX_PARKED:
+            raise DemandRefused(Cause.CROWDED, f"{MAX_PARKED} demands wait for their requests")
+        parked = self._parked.setdefault(demand.ticket, Parked([], now + self.lease_seconds))
+        if any(each.rank == demand.rank for each in parked.demands):
+            raise DemandRefused(Cause.USED, f"rank {demand.rank} has asked already")
+        parked.demands.append(demand)
+        self._num_parked += 1
+
+    def _unpark(self, ticket: bytes) -> list[Demand]:
+        parked = self._parked.pop(ticket, None)
+        demands = parked.demands if parked else []
+        self._num_parked -= len(demands)
+        return demands
+
+    def _parcel(self, send: Outgoing, delivery: Delivery, stretch: Stretch) -> Parcel:
+        delivery.num_in_flight += 1
+        heads = delivery.overlap.heads
+        segment = Segment(
+            send.ticket,
+            stretch.layer,
+            stretch.first_block,
+            stretch.num_blocks,
+            heads.start,
+            len(heads),
+            stretch.num_blocks * delivery.block_bytes,
+            delivery.wire,
+        )
+        cut = Cut.of(self.shard, delivery, stretch, send.block_ids)
+        return Parcel(segment, cut, delivery.demand.rank, delivery.demand.reply_address)
 
     def _settle(self, send: Outgoing, now: float) -> None:
         if send.is_complete:
             self.num_completed += 1
             self.exposed_seconds += max(0.0, now - send.computed_at) if send.sent_bytes else 0.0
-            self._retire(send, "used")
+            self._retire(send, Cause.USED)
 
-    def _close(self, ticket: bytes, reason: str) -> None:
+    def _close(self, ticket: bytes, cause: Cause, reason: str) -> None:
         send = self._open.get(ticket)
         if send is None:
-            self._spend(ticket, reason)
+            self._spend(ticket, cause)
             return
-        self.num_failed += 1
-        if send.demand is not None:
-            self._refuse(send.demand, reason)
-        self._retire(send, reason)
+        self.failures[cause] += 1
+        for delivery in send.deliveries.values():
+            self._refuse(delivery.demand, cause, reason)
+        self._retire(send, cause)
 
-    def _retire(self, send: Outgoing, reason: str) -> None:
+    def _retire(self, send: Outgoing, cause: Cause) -> None:
         del self._open[send.ticket]
         del self._by_request[send.request_id]
-        self._spend(send.ticket, reason)
+        self._spend(send.ticket, cause)
         if send.is_ended:
             self.freed.append(send.request_id)
 
-    def _spend(self, ticket: bytes, reason: str) -> None:
-        self._spent[ticket] = reason
+    def _spend(self, ticket: bytes, cause: Cause) -> None:
+        self._spent.setdefault(ticket, cause)
         while len(self._spent) > MAX_SPENT:
             self._spent.popitem(last=False)
 
-    def _refuse(self, demand: Demand, reason: str) -> None:
-        refuse = Refuse(demand.ticket, reason[:MAX_REASON_CHARS])
+    def _refuse(self, demand: Demand, cause: Cause, reason: str) -> None:
+        refuse = Refuse(demand.ticket, demand.load, cause, reason[:MAX_REASON_CHARS])
         self.refusals.append(Refusal(demand.reply_address, refuse))
 
     def _deadlines(self) -> Iterator[float]:
         yield from (send.deadline for send in self._open.values())
-        yield from (deadline for _, deadline in self._parked.values())
+        yield from (parked.deadline for parked in self._parked.values())

@@ -38,6 +38,11 @@ class StagingPool:
         return len(self._free)
 
     @property
+    def fair_share(self) -> int:
+        """Slots that one peer may hold at a time."""
+        return max(1, self.num_slots // 2)
+
+    @property
     def held_bytes(self) -> int:
         return len(self._held) * self.slot_bytes
 

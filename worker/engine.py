@@ -6,7 +6,6 @@ vllm/v1/engine/core_client.py of vLLM 0.32.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -22,14 +21,16 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.stats import SchedulerStats
 from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
+from kvtransfer.stats import total
 from proto import worker_pb2
+from proto.layout import KvLayout
 from worker.engine_plan import EnginePlan
 from worker.engine_process import Failures, start_core
 from worker.engine_warm_up import warm_up
 from worker.errors import BadRequest, EngineLost, EngineNotStarted
 from worker.interface import EngineFacts
 from worker.leg import Order, extra_args
-from worker.load import Load, sum_of_ranks
+from worker.load import Load
 from worker.request_check import RequestLimits
 
 STOP_SECONDS = 2.0
@@ -58,13 +59,11 @@ async def open_engine(plan: EnginePlan) -> AsyncIterator[VllmEngine]:
 
 
 async def learn_facts(core: AsyncMPClient, config: VllmConfig) -> EngineFacts:
-    layouts = [json.loads(each) for each in await core.collective_rpc_async("baton_kv_layout")]
-    names = worker_pb2.KvLayout.DESCRIPTOR.fields_by_name
-    layout = {name: value for name, value in layouts[0].items() if name in names}
+    layout, *_ = await core.collective_rpc_async("baton_kv_layout")
     addresses = await core.collective_rpc_async("baton_transfer_address")
     return EngineFacts(
         vllm_version=vllm.__version__,
-        kv_layout=worker_pb2.KvLayout(**layout),
+        kv_layout=KvLayout.from_json(layout).to_proto(),
         capacity=worker_pb2.Capacity(
             num_kv_blocks=config.cache_config.num_gpu_blocks,
             max_model_len=config.model_config.max_model_len,
@@ -107,7 +106,7 @@ class VllmEngine:
         return any(await self._ask("baton_revoke", ticket_id, reason))
 
     async def report(self) -> Load:
-        transfers = sum_of_ranks(await self._ask("baton_transfers"))
+        transfers = total(await self._ask("baton_transfers"))
         self._load = replace(self._load, transfers=transfers)
         return self._load
 
@@ -166,7 +165,7 @@ class VllmEngine:
             num_kv_blocks=num_blocks,
             # vLLM keeps one block for itself.
             num_kv_blocks_used=round(stats.kv_cache_usage * (num_blocks - 1)),
-            transfers=sum_of_ranks([moved]) if moved else self._load.transfers,
+            transfers=total([moved]) if moved else self._load.transfers,
         )
         return self._load
 

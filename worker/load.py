@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
-
-import msgspec
+from dataclasses import asdict, dataclass, field
 
 from kvtransfer.stats import Transfers
 from proto import worker_pb2
-
-NAMES = tuple(each.name for each in fields(Transfers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +25,5 @@ class Load:
             num_waiting=self.num_waiting,
             num_kv_blocks=self.num_kv_blocks,
             num_kv_blocks_used=self.num_kv_blocks_used,
-            transfers=worker_pb2.Transfers(**{name: getattr(moved, name) for name in NAMES}),
+            transfers=worker_pb2.Transfers(**asdict(moved)),
         )
-
-
-def sum_of_ranks(ranks: Iterable[Mapping[str, float]]) -> Transfers:
-    """Each rank's own counters by name; a name that is missing counts as 0."""
-    totals = dict.fromkeys(NAMES, 0.0)
-    for rank in ranks:
-        for name in NAMES:
-            totals[name] += rank.get(name, 0)
-    return msgspec.convert(totals, Transfers, strict=False)
