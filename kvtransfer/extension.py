@@ -27,6 +27,10 @@ class TransferExtension:
         """What this rank has moved, and what is open."""
         return asdict(_mover().stats())
 
+    def baton_tickets(self) -> dict[bytes, int]:
+        """Bytes of the paged cache that this rank holds or waits for, by open ticket."""
+        return _mover().tickets()
+
     def baton_revoke(self, ticket_id: bytes, reason: str) -> bool:
         """Ends the ticket's send or load; a load is recomputed. False if there is none."""
         return _mover().revoke(ticket_id, reason)

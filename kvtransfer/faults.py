@@ -17,6 +17,10 @@ class _CorruptingLink:
     def address(self) -> bytes:
         return self.inner.address
 
+    @property
+    def is_broken(self) -> bool:
+        return self.inner.is_broken
+
     def probe(self, kind: Kind) -> Arrival | None:
         return self.inner.probe(kind)
 
@@ -38,6 +42,10 @@ class CorruptingTransport:
     @property
     def address(self) -> bytes:
         return self.inner.address
+
+    @property
+    def max_links(self) -> int:
+        return self.inner.max_links
 
     def connect(self, address: bytes) -> Link:
         return _CorruptingLink(self.inner.connect(address))

@@ -67,6 +67,8 @@ class _InProcessInbox:
 
 
 class _InProcessLink(_InProcessInbox):
+    is_broken = False
+
     def __init__(self, owner: InProcessTransport, address: bytes, target: _InProcessInbox) -> None:
         super().__init__(owner, address)
         self._target = target
@@ -114,6 +116,8 @@ class InProcessNetwork:
 
 class InProcessTransport:
     """See `Transport`. Every send waits for its receiver, as a large UCX message does."""
+
+    max_links = 256
 
     def __init__(self, network: InProcessNetwork) -> None:
         self.network = network

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 
 from kvtransfer.causes import Cause
-from kvtransfer.errors import MalformedMessage
 from kvtransfer.incoming import Incoming, LoadOrder, Place
 from kvtransfer.segment import Segment
 from proto.layout import KvLayout
@@ -52,7 +51,11 @@ class LoadLedger:
     @property
     def awaited_bytes(self) -> int:
         """Of the paged cache, in all open loads."""
-        return sum(load.awaited_bytes for load in self._open.values())
+        return sum(self.awaited().values())
+
+    def awaited(self) -> dict[bytes, int]:
+        """Bytes of the paged cache, by open ticket."""
+        return {ticket: load.awaited_bytes for ticket, load in self._open.items()}
 
     def open(self, order: LoadOrder, now: float) -> bool:
         """False if the load has failed at once, because its ticket is in use or spent."""

@@ -158,6 +158,11 @@ class Mover:
                 failures=failures,
             )
 
+    def tickets(self) -> dict[bytes, int]:
+        """Bytes of the paged cache that are held or awaited, by open ticket."""
+        with self._lock:
+            return self.sends.held() | self.loads.awaited()
+
     def introduce(self, addresses: Iterable[bytes]) -> None:
         """To be posted: these peers will be needed; the links to them are made now."""
         self._errands.extend(partial(self._greet, address) for address in addresses)

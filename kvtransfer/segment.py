@@ -17,7 +17,7 @@ from kvtransfer.errors import MalformedMessage
 from kvtransfer.staging import Slot
 from kvtransfer.wire import CODES, FORMATS, WireFormat
 
-_FORMAT = struct.Struct("<4s16sIIIHHBxxxQ")
+_FORMAT = struct.Struct("<4s16sIIIHHBxxxQ8x")
 _CHECKSUM = struct.Struct("<Q")
 _MAGIC = b"BKV2"
 _CHECKED_BYTES = _FORMAT.size

@@ -11,7 +11,7 @@ from kvtransfer.links import Links
 from kvtransfer.seal import Seal
 from kvtransfer.segment import HEADER_BYTES
 from kvtransfer.sends import Parcel, SendLedger
-from kvtransfer.staging import Slot, StagingPool
+from kvtransfer.staging import StagingPool
 from kvtransfer.transport import Kind, Link
 
 

@@ -82,8 +82,12 @@ class SendLedger:
     @property
     def held_bytes(self) -> int:
         """Of the paged cache, for open tickets."""
+        return sum(self.held().values())
+
+    def held(self) -> dict[bytes, int]:
+        """Bytes of the paged cache, by open ticket."""
         block = self.source.layout.head_bytes * self.shard.num_heads * self.shard.num_layers
-        return block * sum(len(send.block_ids) for send in self._open.values())
+        return {ticket: block * len(send.block_ids) for ticket, send in self._open.items()}
 
     def open(self, ticket: bytes, request_id: str, lease_seconds: float, now: float) -> None:
         """A prefill request with this ticket has blocks. Opening twice changes nothing: if it

@@ -57,6 +57,10 @@ class Link(Inbox, Protocol):
     and no other is touched.
     """
 
+    @property
+    def is_broken(self) -> bool:
+        """The peer is known to be gone. Never waits."""
+
     def send(self, kind: Kind, buffer: Slot) -> Operation: ...
 
     def close(self) -> None:
@@ -69,6 +73,10 @@ class Transport(Inbox, Protocol):
 
     One thread calls everything but `wake`.
     """
+
+    @property
+    def max_links(self) -> int:
+        """How many can be open at a time."""
 
     def connect(self, address: bytes) -> Link:
         """Raises TransportUnavailable if `address` is not one of this transport's kind."""

@@ -171,6 +171,8 @@ class _UcxInbox:
 
 
 class _UcxLink(_UcxInbox):
+    is_broken = False
+
     def __init__(
         self,
         ucxx: Any,
@@ -219,6 +221,8 @@ class UcxTransport:
     also the environment's UCX_TLS, holds inside a host as well as between hosts. `host` is
     what the transports of one host share; tests set it to have several hosts in one.
     """
+
+    max_links = 256
 
     def __init__(self, config: Mapping[str, str] | None = None, host: bytes | None = None) -> None:
         self._ucxx = _load_ucxx()
