@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 
 from proto import worker_pb2
-from proto.ticket import Ticket
-from worker.errors import BadRequest, Overloaded, RoleNotServed, StaleTicket, Stopping
+from worker.errors import (
+    BadRequest,
+    Overloaded,
+    RoleNotServed,
+    Stopping,
+    TicketRefused,
+)
 from worker.ledger import Ledger
-from worker.leg import Leg, Order, Role, role_of, transfer_params
+from worker.leg import Leg, Order, Role, role_of
+from worker.ticket_check import TicketCheck
 
 MAX_REQUEST_ID_LENGTH = 256
-MAX_ADDRESS_BYTES = 4096
-MAX_LEASE_SECONDS = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who this worker is in tickets. `num_ranks`: of its engine, and of any that it pairs with."""
-
-    worker_id: str
-    incarnation: str
-    num_ranks: int
+MAX_TRANSFER_PARAMS_BYTES = 2**20
 
 
 class Admission:
     """Takes legs until `stop`."""
 
-    def __init__(self, identity: Identity, legs: Iterable[Leg], ledger: Ledger) -> None:
-        self._identity = identity
+    def __init__(self, legs: Iterable[Leg], ledger: Ledger, tickets: TicketCheck) -> None:
         self._legs = {leg.role: leg for leg in legs}
         self._ledger = ledger
+        self._tickets = tickets
         self._is_stopping = False
 
     @property
@@ -42,14 +38,36 @@ class Admission:
         self._is_stopping = True
 
     def admit(self, session: int, submit: worker_pb2.Submit) -> Order:
-        """The leg is open in the ledger then. Raises RequestError."""
+        """The leg is open in the ledger then. Raises RequestError.
+
+        See `without_ticket` for a ticket that is refused.
+        """
         leg = self._leg(submit)
         self._check_room(leg)
         check_request(submit)
-        ticket = self._ticket(leg.role, submit)
-        transfer = transfer_params(leg.role, ticket)
+        if leg.role is Role.PREFILL and not submit.HasField("ticket"):
+            raise BadRequest("a prefill leg needs a ticket")
         opened = self._ledger.open(session, submit.request_id, leg.role)
-        return Order(opened.engine_id, leg, tuple(submit.request), transfer)
+        order = Order(
+            opened.engine_id, leg, tuple(submit.request), peer_params=submit.transfer_params
+        )
+        if not submit.HasField("ticket"):
+            return order
+        try:
+            return replace(order, ticket=self._tickets.take(opened, submit.ticket))
+        except TicketRefused as refusal:
+            return self.without_ticket(order, refusal)
+
+    def without_ticket(self, order: Order, refusal: TicketRefused) -> Order:
+        """A decode leg's order to compute the prompt itself. The refusal is counted.
+
+        Raises the refusal for a prefill leg, which is closed then.
+        """
+        self._tickets.ledger.refuse(order.engine_id, refusal.cause)
+        if order.leg.role is Role.PREFILL:
+            self._ledger.close(order.engine_id)
+            raise refusal
+        return replace(order, ticket=None, refusal=refusal)
 
     def _leg(self, submit: worker_pb2.Submit) -> Leg:
         role = role_of(submit.leg)
@@ -66,19 +84,6 @@ class Admission:
         if num_open >= leg.max_open_requests:
             raise Overloaded(num_open)
 
-    def _ticket(self, role: Role, submit: worker_pb2.Submit) -> Ticket | None:
-        if not submit.HasField("ticket"):
-            return None
-        try:
-            ticket = Ticket.from_proto(submit.ticket)
-        except ValueError as error:
-            raise BadRequest(str(error)) from error
-        check_ticket(ticket, self._identity.num_ranks)
-        us = self._identity.worker_id, self._identity.incarnation
-        if role is Role.PREFILL and (ticket.source_worker, ticket.source_incarnation) != us:
-            raise StaleTicket
-        return ticket
-
 
 def check_request(submit: worker_pb2.Submit) -> None:
     """Raises BadRequest."""
@@ -88,17 +93,5 @@ def check_request(submit: worker_pb2.Submit) -> None:
         raise BadRequest("a request id is printable")
     if not submit.request:
         raise BadRequest("the request is missing")
-
-
-def check_ticket(ticket: Ticket, num_ranks: int) -> None:
-    """Raises BadRequest."""
-    # The engine takes its own rank's address, and would fail as a whole without one.
-    if len(ticket.source_addresses) != num_ranks:
-        raise BadRequest(
-            f"the ticket has {len(ticket.source_addresses)} source addresses "
-            f"for an engine of {num_ranks} ranks"
-        )
-    if not all(0 < len(address) <= MAX_ADDRESS_BYTES for address in ticket.source_addresses):
-        raise BadRequest(f"a source address has 1 to {MAX_ADDRESS_BYTES} bytes")
-    if ticket.lease_seconds > MAX_LEASE_SECONDS:
-        raise BadRequest(f"a lease lasts at most {MAX_LEASE_SECONDS:g} seconds")
+    if len(submit.transfer_params) > MAX_TRANSFER_PARAMS_BYTES:
+        raise BadRequest(f"transfer parameters take up to {MAX_TRANSFER_PARAMS_BYTES} bytes")

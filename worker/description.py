@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fleet.member import Member
 from proto import worker_pb2
-from worker.admission import Identity
+from worker.identity import Identity
 from worker.interface import EngineFacts
 from worker.leg import Role, to_proto_role
 from worker.model_folder import ModelFolder
@@ -31,7 +31,7 @@ def describe(
         incarnation=identity.incarnation,
         roles=[to_proto_role(role) for role in roles],
         model=str(model.path),
-        model_fingerprint=model.fingerprint,
+        model_fingerprint=identity.model_fingerprint,
         vllm_version=facts.vllm_version,
         baton_version=baton_version(),
         kv_layout=facts.kv_layout,

@@ -6,6 +6,7 @@ vllm/v1/engine/core_client.py of vLLM 0.32.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -29,9 +30,10 @@ from worker.engine_process import Failures, start_core
 from worker.engine_warm_up import warm_up
 from worker.errors import BadRequest, EngineLost, EngineNotStarted
 from worker.interface import EngineFacts
-from worker.leg import Order, extra_args
-from worker.load import Load
+from worker.leg import Order, extra_args, transfer_params
+from worker.load import Load, held_by_ranks
 from worker.request_check import RequestLimits
+from worker.ticket_check import check_prompt
 
 STOP_SECONDS = 2.0
 
@@ -105,10 +107,16 @@ class VllmEngine:
     async def revoke(self, ticket_id: bytes, reason: str) -> bool:
         return any(await self._ask("baton_revoke", ticket_id, reason))
 
+    async def introduce(self, addresses: Sequence[bytes]) -> None:
+        await self._ask("baton_introduce", addresses)
+
+    async def part(self, addresses: Sequence[bytes]) -> None:
+        await self._ask("baton_part", addresses)
+
     async def report(self) -> Load:
-        transfers = total(await self._ask("baton_transfers"))
-        self._load = replace(self._load, transfers=transfers)
-        return self._load
+        moved, held = await asyncio.gather(self._ask("baton_transfers"), self._ask("baton_tickets"))
+        self._load = replace(self._load, transfers=total(moved))
+        return replace(self._load, held=held_by_ranks(held))
 
     async def steps(self) -> AsyncIterator[VllmStep]:
         while True:
@@ -119,15 +127,17 @@ class VllmEngine:
             yield VllmStep(outputs, self._note(outputs.scheduler_stats), self._encoder)
 
     def _shape(self, order: Order) -> EngineCoreRequest:
-        """Raises BadRequest."""
+        """Raises BadRequest and ForeignPrompt."""
         request = self._decode(order.frames)
         self._limits.check(request)
+        if order.ticket:
+            check_prompt(order.ticket, request)
         sampling = request.sampling_params
         if order.leg.sampling is not None:
             sampling = SamplingParams(**order.leg.sampling)
         else:
             self._verify(sampling)
-        sampling.extra_args = extra_args(sampling.extra_args, order.transfer)
+        sampling.extra_args = extra_args(sampling.extra_args, transfer_params(order))
         request.sampling_params = sampling
         request.request_id = order.engine_id
         request.data_parallel_rank = None

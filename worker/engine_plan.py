@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NoReturn
 
 from vllm.config import KVTransferConfig, VllmConfig
@@ -29,12 +30,14 @@ CPU_CHUNK_TOKENS = 512
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
     """How to run one engine. `kv_role` is vLLM's: kv_producer, kv_consumer or kv_both. `ucx`
-    holds UCX settings without their UCX_ prefix.
+    holds UCX settings without their UCX_ prefix. The connector reads `fleet_key_file` itself:
+    vLLM logs what it is configured with.
     """
 
     model: ModelFolder
     kv_role: str
     staging_bytes: int
+    fleet_key_file: Path
     kv_fault: str = "none"
     ucx: Mapping[str, str] = field(default_factory=dict)
     dtype: str = "auto"
@@ -89,6 +92,7 @@ class EnginePlan:
             kv_load_failure_policy="recompute",
             kv_connector_extra_config={
                 "staging_bytes": self.staging_bytes,
+                "fleet_key_file": str(self.fleet_key_file.absolute()),
                 "fault": self.kv_fault,
                 "ucx": dict(self.ucx),
             },

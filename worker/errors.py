@@ -18,10 +18,19 @@ WorkerError
     ├── BadRequest          the leg cannot be run as it was submitted
     ├── DuplicateRequest    its id is taken in this session
     ├── RoleNotServed       this worker does not take this leg
-    ├── StaleTicket         the ticket names another incarnation
     ├── Overloaded          more legs are open than this worker takes
     ├── Stopping            this worker takes no more, or gives up what is open
-    └── OutputTooLarge      its output does not fit into a message
+    ├── OutputTooLarge      its output does not fit into a message
+    └── TicketRefused       no KV moves under its ticket; field cause
+        ├── MalformedTicket     it is none
+        ├── ForgedTicket        it was not signed with the fleet's key
+        ├── ExpiredTicket       it comes too late
+        ├── UsedTicket          it was taken before
+        ├── TicketLedgerFull    no more used tickets can be remembered
+        ├── ForeignWorker       its source is not this worker, or none that this one knows
+        ├── ForeignModel        it is for KV of another model
+        ├── ForeignLayout       it is for KV that lies otherwise
+        └── ForeignPrompt       it covers another prompt
 
 No message holds prompt text.
 """
@@ -120,14 +129,6 @@ class RoleNotServed(RequestError):
         self.leg = leg
 
 
-class StaleTicket(RequestError):
-    code = "stale_ticket"
-    retryable = True
-
-    def __init__(self) -> None:
-        super().__init__("the ticket is for another incarnation of this worker, or another worker")
-
-
 class Overloaded(RequestError):
     code = "overloaded"
     retryable = True
@@ -151,3 +152,68 @@ class OutputTooLarge(RequestError):
     def __init__(self, num_bytes: int) -> None:
         super().__init__(f"one step's output takes {num_bytes} bytes, more than a message holds")
         self.num_bytes = num_bytes
+
+
+class TicketRefused(RequestError):
+    """A prefill leg fails by it; a decode leg computes its prompt here."""
+
+    @property
+    def cause(self) -> str:
+        """That of proto Tickets.refused."""
+        return self.code.removeprefix("ticket_")
+
+
+class MalformedTicket(TicketRefused):
+    code = "ticket_malformed"
+
+
+class ForgedTicket(TicketRefused):
+    code = "ticket_forged"
+
+    def __init__(self) -> None:
+        super().__init__("the ticket was not signed with this fleet's key")
+
+
+class ExpiredTicket(TicketRefused):
+    code = "ticket_expired"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the ticket expired {seconds:.0f} seconds ago")
+        self.seconds = seconds
+
+
+class UsedTicket(TicketRefused):
+    code = "ticket_used"
+
+    def __init__(self) -> None:
+        super().__init__("the ticket was used before")
+
+
+class TicketLedgerFull(TicketRefused):
+    code = "ticket_ledger_full"
+
+    def __init__(self, num_used: int) -> None:
+        super().__init__(f"{num_used} used tickets are remembered already")
+        self.num_used = num_used
+
+
+class ForeignWorker(TicketRefused):
+    code = "ticket_foreign_worker"
+
+
+class ForeignModel(TicketRefused):
+    code = "ticket_foreign_model"
+
+    def __init__(self, theirs: str, ours: str) -> None:
+        super().__init__(f"the ticket is for model {theirs:.16}, this worker has {ours:.16}")
+
+
+class ForeignLayout(TicketRefused):
+    code = "ticket_foreign_layout"
+
+
+class ForeignPrompt(TicketRefused):
+    code = "ticket_foreign_prompt"
+
+    def __init__(self) -> None:
+        super().__init__("the ticket covers another prompt")

@@ -10,12 +10,24 @@ from itertools import count
 
 from proto import worker_pb2
 from worker.admission import Admission
-from worker.errors import EngineLost, GatewayRefused, OutputTooLarge, RequestError, Stopping
+from worker.errors import (
+    EngineLost,
+    GatewayRefused,
+    OutputTooLarge,
+    RequestError,
+    Stopping,
+    TicketRefused,
+)
 from worker.groups import gravest
 from worker.interface import Engine, Step
 from worker.ledger import Ledger, OpenLeg
+from worker.leg import Order
 from worker.load import Load
 from worker.outbox import Outbox
+from worker.peer_relay import PeerRelay
+from worker.ticket_check import TicketCheck
+from worker.ticket_keeper import TicketKeeper
+from worker.ticket_ledger import TicketCounts
 
 MAX_MESSAGE_BYTES = 64 * 2**20
 # Left for protobuf's own bytes around a step's outputs.
@@ -41,16 +53,22 @@ class Hub:
     All decisions are synchronous; `run` does the engine's part of the I/O.
     """
 
-    def __init__(self, engine: Engine, admission: Admission, ledger: Ledger) -> None:
+    def __init__(
+        self, engine: Engine, admission: Admission, ledger: Ledger, check: TicketCheck
+    ) -> None:
         self._engine = engine
         self._admission = admission
         self._ledger = ledger
+        self._tickets = check.ledger
+        self._clock = check.clock
+        self._keeper = TicketKeeper(engine, check.ledger, self.report, check.clock)
+        self.peers = PeerRelay(engine, check.peers)
         self._links: dict[int, Link] = {}
         self._numbers = count(1)
         self._orphans: list[str] = []
         self._has_orphans = asyncio.Event()
         self._load = Load()
-        self._told = self._load
+        self._told = (self._load, self._tickets.counts())
         self._pause: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
@@ -59,6 +77,8 @@ class Hub:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._take_steps())
                 tasks.create_task(self._abort_orphans())
+                tasks.create_task(self._keeper.run())
+                tasks.create_task(self.peers.run())
         except ExceptionGroup as group:
             raise gravest(group, EngineLost) from None
         finally:
@@ -71,22 +91,35 @@ class Hub:
             raise GatewayRefused(f"{MAX_SESSIONS} sessions are open already")
         link = Link(next(self._numbers), gateway_id)
         self._links[link.number] = link
-        link.outbox.put_load(self._load.to_proto())
+        link.outbox.put_load(self._load_report())
         return link
 
     def close(self, link: Link) -> None:
         """Everything that is open in it is aborted. Idempotent."""
         if self._links.pop(link.number, None):
             self._give_up(self._ledger.close_session(link.number))
+            self.peers.close_session(link.number)
 
     async def submit(self, link: Link, submit: worker_pb2.Submit) -> None:
         """Raises RequestError."""
         order = self._admission.admit(link.number, submit)
         try:
-            await self._engine.submit(order)
+            await self._start(link, submit.request_id, order)
         except RequestError:
             self._ledger.close(order.engine_id)
+            self._tickets.close(order.engine_id)
             raise
+
+    async def _start(self, link: Link, request_id: str, order: Order) -> None:
+        if order.ticket:
+            self._keeper.opened()
+        if order.refusal:
+            link.outbox.put(ticket_refused(request_id, order.refusal))
+            self._tell_load()
+        try:
+            await self._engine.submit(order)
+        except TicketRefused as refusal:
+            await self._start(link, request_id, self._admission.without_ticket(order, refusal))
 
     def abort(self, link: Link, request_ids: Iterable[str]) -> None:
         """Ids that are not open are ignored."""
@@ -98,9 +131,12 @@ class Hub:
 
     async def report(self) -> worker_pb2.LoadReport:
         """A fresh reading; waits for the step under way."""
+        asked_at = self._clock()
         self._load = await self._engine.report()
+        if self._load.held is not None:
+            self._tickets.held(self._load.held, asked_at)
         self._tell_load()
-        return self._load.to_proto()
+        return self._load_report()
 
     def stop(self) -> None:
         """Nothing is taken any more; what is open is aborted, and its gateway told."""
@@ -118,7 +154,9 @@ class Hub:
 
     def deliver(self, step: Step) -> None:
         """Passes a step's outputs on, and its load."""
-        for number, names in self._ledger.route(step.outputs()).items():
+        outputs = tuple(step.outputs())
+        self._note_outputs(outputs)
+        for number, names in self._ledger.route(outputs).items():
             frames = [bytes(frame) for frame in step.encode(names)]
             num_bytes = sum(map(len, frames))
             if num_bytes > MAX_STEP_BYTES:
@@ -130,19 +168,24 @@ class Hub:
             self._load = step.load
             self._tell_load()
 
+    def _note_outputs(self, outputs: Iterable[tuple[str, bool]]) -> None:
+        if self._tickets.has_open:
+            now = self._clock()
+            for engine_id, is_last in outputs:
+                self._tickets.output(engine_id, is_last, now)
+
     def _refuse_outputs(self, link: Link, names: Mapping[str, str], num_bytes: int) -> None:
         for engine_id, request_id in names.items():
             link.outbox.put(failure(request_id, OutputTooLarge(num_bytes)))
-            self._ledger.close(engine_id)
-            self._orphans.append(engine_id)
-        self._has_orphans.set()
+            if leg := self._ledger.close(engine_id):
+                self._give_up([leg])
 
     def _tell_load(self) -> None:
         """At most once in NEWS_SECONDS; the last reading is always told."""
-        if self._pause is not None or self._load == self._told:
+        if self._pause is not None or (state := self._state()) == self._told:
             return
-        self._told = self._load
-        report = self._load.to_proto()
+        self._told = state
+        report = self._load_report()
         for link in self._links.values():
             link.outbox.put_load(report)
         self._pause = asyncio.get_running_loop().call_later(NEWS_SECONDS, self._end_pause)
@@ -151,8 +194,19 @@ class Hub:
         self._pause = None
         self._tell_load()
 
+    def _state(self) -> tuple[Load, TicketCounts]:
+        return self._load, self._tickets.counts()
+
+    def _load_report(self) -> worker_pb2.LoadReport:
+        report = self._load.to_proto()
+        report.tickets.CopyFrom(self._tickets.counts().to_proto(self._clock()))
+        return report
+
     def _give_up(self, legs: Iterable[OpenLeg]) -> None:
-        self._orphans.extend(leg.engine_id for leg in legs)
+        now = self._clock()
+        for leg in legs:
+            self._orphans.append(leg.engine_id)
+            self._tickets.leg_ended(leg.engine_id, now)
         if self._orphans:
             self._has_orphans.set()
 
@@ -166,6 +220,8 @@ class Hub:
     def check_integrity(self) -> None:
         """Raises AssertionError."""
         self._ledger.check_integrity()
+        self._tickets.check_integrity()
+        self.peers.check_integrity()
 
     def __repr__(self) -> str:
         return f"<Hub: {len(self._links)} sessions, {self._ledger!r}>"
@@ -178,5 +234,13 @@ def failure(request_id: str, error: RequestError) -> worker_pb2.FromWorker:
             code=error.code,
             message=str(error),
             retryable=error.retryable,
+        )
+    )
+
+
+def ticket_refused(request_id: str, refusal: TicketRefused) -> worker_pb2.FromWorker:
+    return worker_pb2.FromWorker(
+        ticket_refused=worker_pb2.TicketRefused(
+            request_id=request_id, code=refusal.code, message=str(refusal)
         )
     )

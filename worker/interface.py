@@ -51,7 +51,10 @@ class Engine(Protocol):
     def facts(self) -> EngineFacts: ...
 
     async def submit(self, order: Order) -> None:
-        """Start one leg. Raises BadRequest, and nothing follows then, if it cannot be run."""
+        """Start one leg. Nothing follows if it raises.
+
+        Raises BadRequest if it cannot be run, ForeignPrompt if its ticket is for another prompt.
+        """
 
     async def abort(self, engine_ids: Sequence[str]) -> None:
         """Free what these legs hold, at once. Ids that are not open are ignored.
@@ -61,6 +64,12 @@ class Engine(Protocol):
 
     async def revoke(self, ticket_id: bytes, reason: str) -> bool:
         """The KV of this ticket will not be moved. False if the ticket is not open here."""
+
+    async def introduce(self, addresses: Sequence[bytes]) -> None:
+        """KV will be fetched from the engine whose ranks are reached there: connect to it."""
+
+    async def part(self, addresses: Sequence[bytes]) -> None:
+        """That engine is lost: nothing more comes from it."""
 
     def steps(self) -> AsyncIterator[Step]:
         """Each step that has brought outputs or another load, in order. One reader only."""

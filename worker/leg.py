@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
+
+import msgspec
 
 from fleet.member import Role
 from kvtransfer.handoff import DecodeHandoff, PrefillHandoff, to_params
 from proto import worker_pb2
 from proto.ticket import Ticket
-from worker.errors import BadRequest
+from worker.errors import BadRequest, TicketRefused
 
 __all__ = [
     "Leg",
@@ -48,13 +50,16 @@ class Order:
     """One leg as the engine is to run it.
 
     `frames` are vLLM's msgpack of an EngineCoreRequest, whose own id does not count.
-    `transfer` becomes its kv_transfer_params.
+    `ticket`: of the hand-off that it is part of; `refusal` says why it runs without its own.
+    `peer_params` is msgpack of what the other leg's KV connector said, or empty.
     """
 
     engine_id: str
     leg: Leg
-    frames: tuple[bytes, ...]
-    transfer: Mapping[str, Any] | None
+    frames: tuple[bytes, ...] = field(repr=False)
+    ticket: Ticket | None = None
+    refusal: TicketRefused | None = None
+    peer_params: bytes = b""
 
 
 def role_of(leg: int) -> Role | None:
@@ -66,18 +71,25 @@ def to_proto_role(role: Role) -> worker_pb2.Role:
     return PROTO_ROLES[role]
 
 
-def transfer_params(role: Role, ticket: Ticket | None) -> dict[str, Any] | None:
+def transfer_params(order: Order) -> dict[str, Any] | None:
     """What the KV connector is told of the hand-off. Raises BadRequest."""
-    if role is Role.PREFILL and ticket is None:
-        raise BadRequest("a prefill leg needs a ticket")
+    ticket = order.ticket
     if ticket is None:
         return None
-    if role is Role.PREFILL:
+    if order.leg.role is Role.PREFILL:
         return to_params(PrefillHandoff(ticket.id, ticket.lease_seconds))
-    source = f"{ticket.source_worker}/{ticket.source_incarnation}"
-    return to_params(
-        DecodeHandoff(ticket.id, ticket.lease_seconds, source, ticket.source_addresses)
-    )
+    handoff = DecodeHandoff(ticket.id, ticket.lease_seconds, ticket.source, ticket.source_addresses)
+    return {**peer_params(order.peer_params), **to_params(handoff)}
+
+
+def peer_params(encoded: bytes) -> dict[str, Any]:
+    """Raises BadRequest."""
+    if not encoded:
+        return {}
+    try:
+        return msgspec.msgpack.decode(encoded, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise BadRequest("the transfer parameters cannot be decoded") from error
 
 
 def extra_args(

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,20 +19,25 @@ from fleet.member import Member, new_incarnation
 from fleet.membership import Membership
 from fleet.redis_membership import RedisMembership
 from fleet.registration import Registration
-from worker.admission import Admission, Identity
+from proto.fleet_key import BadFleetKey, FleetKey
+from worker.admission import Admission
 from worker.description import describe, member
 from worker.environment import LOCAL_ENVIRONMENT, engine_environment
-from worker.errors import EngineLost, WorkerError
+from worker.errors import BadSettings, EngineLost, WorkerError
 from worker.groups import gravest
 from worker.hub import Hub
+from worker.identity import Identity
 from worker.interface import Engine
 from worker.ledger import Ledger
 from worker.leg import Leg, Role
 from worker.model_folder import ModelFolder
+from worker.peers import PeerBook
 from worker.server import check_port, open_server
 from worker.servicer import Servicer
 from worker.settings import WorkerSettings, load
 from worker.shutdown import exit_on_signal, stop_on_signal
+from worker.ticket_check import TicketCheck
+from worker.ticket_ledger import TicketLedger
 
 LEAVE_SECONDS = 1.0
 MIB = 2**20
@@ -91,22 +96,40 @@ def fail(reason: str) -> int:
 async def run(program: Program, settings: WorkerSettings) -> None:
     """Returns after SIGTERM. Raises WorkerError or FleetError."""
     host = settings.reached_by
+    key = read_key(settings.fleet_key_file)
     model = ModelFolder.open(Path(settings.model))
     check_port(settings.host, settings.port)
     async with (
         open_membership(settings) as membership,
         open_engine(program, settings, model) as engine,
     ):
-        identity = Identity(
-            settings.worker_id, new_incarnation(), len(engine.facts.transfer_addresses)
+        us = Identity(
+            settings.worker_id,
+            new_incarnation(),
+            model.fingerprint,
+            engine.facts.kv_layout.fingerprint,
         )
-        description = describe(identity, program.roles, model, engine.facts)
-        ledger = Ledger()
-        hub = Hub(engine, Admission(identity, program.legs, ledger), ledger)
+        description = describe(us, program.roles, model, engine.facts)
+        hub = make_hub(engine, program.legs, key, us, Ledger())
         servicer = Servicer(description, hub)
         async with open_server(servicer, settings.host, settings.port) as port:
-            us = member(description, program.roles, f"{host}:{port}", os.getpid(), time.time())
-            await serve(hub, membership, us)
+            entry = member(description, program.roles, f"{host}:{port}", os.getpid(), time.time())
+            await serve(hub, membership, entry)
+
+
+def make_hub(
+    engine: Engine, legs: Iterable[Leg], key: FleetKey, us: Identity, ledger: Ledger
+) -> Hub:
+    check = TicketCheck(key, us, PeerBook(), TicketLedger())
+    return Hub(engine, Admission(legs, ledger, check), ledger, check)
+
+
+def read_key(path: Path) -> FleetKey:
+    """Raises BadSettings."""
+    try:
+        return FleetKey.read(path)
+    except BadFleetKey as error:
+        raise BadSettings(f"--fleet-key-file: {error}") from error
 
 
 async def serve(hub: Hub, membership: Membership, us: Member) -> None:
@@ -177,6 +200,7 @@ async def open_engine(
         model=model,
         kv_role=program.kv_role,
         staging_bytes=settings.staging_mib * MIB,
+        fleet_key_file=settings.fleet_key_file,
         kv_fault=settings.kv_fault,
         # A worker that listens on this machine alone does so for KV as well.
         ucx={"NET_DEVICES": "lo"} if settings.is_local else {},

@@ -139,6 +139,10 @@ class Session:
                 await self._ask(tasks, partial(self._pong, link, message.ping))
             case "revoke":
                 await self._ask(tasks, partial(self._hub.revoke, message.revoke))
+            case "introduce":
+                self._hub.peers.introduce(link.number, message.introduce)
+            case "part":
+                self._hub.peers.part(link.number, message.part)
             case "hello":
                 raise ProtocolBroken("a session has one Hello")
             case _:

@@ -6,6 +6,8 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from inspect import cleandoc
+from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -23,6 +25,9 @@ from worker.errors import BadSettings
 
 ENV_PREFIX = "BATON_"
 WILDCARDS = ("0.0.0.0", "::", "[::]", "")
+REMEDIES: Mapping[str, str] = MappingProxyType(
+    {"fleet_key_file": ": `baton key > FILE` makes one for the whole fleet"}
+)
 
 
 def check_words(words: str) -> str:
@@ -59,6 +64,9 @@ class WorkerSettings(BaseSettings):
     worker_id: Name = Field(description="this worker's name in the fleet, kept over restarts")
     redis: str = Field(
         min_length=1, description="fleet state: a redis://, rediss:// or unix:// URL"
+    )
+    fleet_key_file: Path = Field(
+        description="the fleet's key, which signs tickets: `baton key > FILE` makes one"
     )
     fleet: Name = Field("baton", description="the fleet's name; one Redis may hold several")
     host: str = Field("127.0.0.1", description="address to listen on for gateways")
@@ -130,7 +138,7 @@ def describe(
     key = str(problem["loc"][0])
     flag, variable = f"--{key.replace('_', '-')}", f"{ENV_PREFIX}{key.upper()}"
     if problem["type"] == "missing":
-        return f"{flag} is required"
+        return f"{flag} is required{REMEDIES.get(key, '')}"
     is_flag = any(word == flag or word.startswith(f"{flag}=") for word in arguments)
     name = variable if variable in environment and not is_flag else flag
     reason = problem["msg"].removeprefix("Value error, ")

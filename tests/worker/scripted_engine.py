@@ -7,14 +7,15 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from proto import worker_pb2
-from worker.errors import BadRequest, EngineLost
+from tests.proto.builders import LAYOUT
+from worker.errors import BadRequest, EngineLost, ForeignPrompt
 from worker.interface import EngineFacts
 from worker.leg import Order
 from worker.load import Load
 
 FACTS = EngineFacts(
     vllm_version="0.32.0",
-    kv_layout=worker_pb2.KvLayout(fingerprint="f00d", block_size=16, num_layers=2),
+    kv_layout=LAYOUT.to_proto(),
     capacity=worker_pb2.Capacity(num_kv_blocks=100, max_model_len=512),
     transfer_addresses=(b"here",),
 )
@@ -40,7 +41,8 @@ class ScriptedStep:
 class ScriptedEngine:
     """See `worker.interface.Engine`. `changed` is set at each call of a gateway's.
 
-    Reports block while `is_busy`; a request whose frame is b"bad" is refused.
+    Reports block until `idle` is set. A request whose frame is b"bad" is refused, and a ticket
+    that comes with the frame b"another prompt".
     """
 
     def __init__(self, facts: EngineFacts = FACTS) -> None:
@@ -48,6 +50,9 @@ class ScriptedEngine:
         self.orders: dict[str, Order] = {}
         self.aborted: list[str] = []
         self.revoked: list[tuple[bytes, str]] = []
+        self.introduced: list[tuple[bytes, ...]] = []
+        self.parted: list[tuple[bytes, ...]] = []
+        self.num_reports = 0
         self.load = Load(num_kv_blocks=100)
         self.idle = asyncio.Event()
         self.idle.set()
@@ -59,6 +64,8 @@ class ScriptedEngine:
         self._check_alive()
         if order.frames == (b"bad",):
             raise BadRequest("the request cannot be decoded")
+        if order.ticket and order.frames == (b"another prompt",):
+            raise ForeignPrompt
         self.orders[order.engine_id] = order
         self.changed.set()
 
@@ -72,6 +79,16 @@ class ScriptedEngine:
         self.changed.set()
         return True
 
+    async def introduce(self, addresses: Sequence[bytes]) -> None:
+        self._check_alive()
+        self.introduced.append(tuple(addresses))
+        self.changed.set()
+
+    async def part(self, addresses: Sequence[bytes]) -> None:
+        self._check_alive()
+        self.parted.append(tuple(addresses))
+        self.changed.set()
+
     async def steps(self) -> AsyncIterator[ScriptedStep]:
         while True:
             step = await self._steps.get()
@@ -82,6 +99,8 @@ class ScriptedEngine:
     async def report(self) -> Load:
         self._check_alive()
         await self.idle.wait()
+        self.num_reports += 1
+        self.changed.set()
         return self.load
 
     def step(self, *engine_ids: str, ended: Iterable[str] = (), load: Load | None = None) -> None:

@@ -1,43 +1,61 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from decode_worker.leg import DECODE
 from prefill_worker.leg import PREFILL
 from proto import worker_pb2
-from tests.worker.builders import IDENTITY, make_submit, make_ticket
+from tests.proto.builders import LAYOUT, OTHER_KEY, make_ticket
+from tests.worker.builders import make_check, make_introduction, make_prefill, make_submit
 from worker.admission import Admission
-from worker.errors import BadRequest, Overloaded, RoleNotServed, StaleTicket, Stopping
+from worker.errors import (
+    BadRequest,
+    DuplicateRequest,
+    ForeignWorker,
+    ForgedTicket,
+    MalformedTicket,
+    Overloaded,
+    RoleNotServed,
+    Stopping,
+    UsedTicket,
+)
 from worker.ledger import Ledger
 from worker.leg import Leg, Role
+from worker.peers import Peer
+
+SESSION = 1
 
 
 def make_admission(*legs: Leg) -> tuple[Admission, Ledger]:
-    ledger = Ledger()
-    return Admission(IDENTITY, legs or (PREFILL, DECODE), ledger), ledger
+    ledger, check = Ledger(), make_check()
+    check.peers.introduce(SESSION, Peer.introduced(make_introduction(), LAYOUT))
+    return Admission(legs or (PREFILL, DECODE), ledger, check), ledger
 
 
 def test_a_taken_leg_is_in_the_ledger_and_an_order_for_the_engine() -> None:
     admission, ledger = make_admission()
-    order = admission.admit(1, make_submit("r", frames=[b"a", b"b"]))
-    assert (order.leg, order.frames, order.transfer) == (DECODE, (b"a", b"b"), None)
-    assert ledger.route([(order.engine_id, False)]) == {1: {order.engine_id: "r"}}
+    order = admission.admit(SESSION, make_submit("r", frames=[b"a", b"b"]))
+    assert (order.leg, order.frames, order.ticket) == (DECODE, (b"a", b"b"), None)
+    assert ledger.route([(order.engine_id, False)]) == {SESSION: {order.engine_id: "r"}}
 
 
-def test_a_ticket_becomes_the_connectors_parameters() -> None:
+def test_the_legs_of_a_request_carry_its_ticket() -> None:
     admission, _ = make_admission()
-    submit = make_submit("p", leg=worker_pb2.ROLE_PREFILL, ticket=make_ticket())
-    order = admission.admit(1, submit)
-    assert order.leg is PREFILL
-    assert order.transfer is not None
-    assert order.transfer["leg"] == "prefill"
+    ticket = make_ticket()
+    prefill = admission.admit(SESSION, make_prefill(ticket=ticket))
+    decode = admission.admit(SESSION, make_submit(ticket=ticket))
+    assert (prefill.leg, decode.leg) == (PREFILL, DECODE)
+    assert prefill.ticket == decode.ticket == ticket
+    assert decode.refusal is None
 
 
 def test_a_role_that_is_not_served_is_refused() -> None:
     admission, _ = make_admission(DECODE)
     assert admission.roles == (Role.DECODE,)
     with pytest.raises(RoleNotServed, match="does not take the prefill leg"):
-        admission.admit(1, make_submit(leg=worker_pb2.ROLE_PREFILL, ticket=make_ticket()))
+        admission.admit(SESSION, make_prefill(ticket=make_ticket()))
 
 
 @pytest.mark.parametrize(
@@ -48,23 +66,16 @@ def test_a_role_that_is_not_served_is_refused() -> None:
         pytest.param(make_submit("r" * 257), "1 to 256", id="long id"),
         pytest.param(make_submit("r\n"), "printable", id="id that would break a log line"),
         pytest.param(make_submit(frames=()), "missing", id="no frames"),
+        pytest.param(make_prefill(), "needs a ticket", id="prefill without a ticket"),
         pytest.param(
-            make_submit(ticket=make_ticket(ticket_id=b"short")), "16 bytes", id="ticket's id"
-        ),
-        pytest.param(
-            make_submit(ticket=make_ticket(addresses=[])), "at least one", id="no address"
-        ),
-        pytest.param(
-            make_submit(ticket=make_ticket(addresses=[b"a", b"b"])), "1 ranks", id="more ranks"
-        ),
-        pytest.param(
-            make_submit(ticket=make_ticket(addresses=[b"a" * 5000])), "4096", id="long address"
-        ),
-        pytest.param(
-            make_submit(ticket=make_ticket(lease_seconds=1e6)), "3600", id="lease without end"
-        ),
-        pytest.param(
-            make_submit(ticket=make_ticket(lease_seconds=float("nan"))), "finite", id="no lease"
+            worker_pb2.Submit(
+                request_id="r",
+                leg=worker_pb2.ROLE_DECODE,
+                request=[b"request"],
+                transfer_params=bytes(2**20 + 1),
+            ),
+            "up to 1048576 bytes",
+            id="long parameters",
         ),
     ],
 )
@@ -73,34 +84,70 @@ def test_what_makes_no_sense_is_refused_and_leaves_nothing(
 ) -> None:
     admission, ledger = make_admission()
     with pytest.raises(BadRequest, match=reason):
-        admission.admit(1, submit)
-    assert repr(ledger) == repr(Ledger())
+        admission.admit(SESSION, submit)
+    assert ledger.num_open(Role.DECODE) == ledger.num_open(Role.PREFILL) == 0
 
 
-@pytest.mark.parametrize(
-    "ticket",
-    [
-        pytest.param(make_ticket(incarnation="older"), id="of an earlier incarnation"),
-        pytest.param(make_ticket(worker="worker-1"), id="of another worker"),
-    ],
-)
-def test_a_prefill_leg_is_bound_to_the_incarnation_in_its_ticket(
-    ticket: worker_pb2.Ticket,
-) -> None:
+BAD_TICKETS = [
+    pytest.param({"id": b"short"}, MalformedTicket, id="malformed"),
+    pytest.param({"source_incarnation": "older"}, ForeignWorker, id="of an earlier incarnation"),
+    pytest.param({"source_worker": "worker-1"}, ForeignWorker, id="of another worker"),
+]
+
+
+@pytest.mark.parametrize(("changes", "refusal"), BAD_TICKETS)
+def test_a_bad_ticket_fails_a_prefill_leg(changes: dict[str, Any], refusal: type) -> None:
+    admission, ledger = make_admission()
+    with pytest.raises(refusal):
+        admission.admit(SESSION, make_prefill(ticket=make_ticket(**changes)))
+    assert ledger.num_open(Role.PREFILL) == 0
+    ledger.check_integrity()
+
+
+@pytest.mark.parametrize(("changes", "refusal"), BAD_TICKETS)
+def test_a_decode_leg_goes_without_a_bad_ticket(changes: dict[str, Any], refusal: type) -> None:
+    admission, ledger = make_admission()
+    order = admission.admit(SESSION, make_submit(ticket=make_ticket(**changes)))
+    assert order.ticket is None
+    assert isinstance(order.refusal, refusal)
+    assert ledger.num_open(Role.DECODE) == 1
+
+
+def test_refusals_are_counted_by_cause() -> None:
+    ledger, check = Ledger(), make_check()
+    admission = Admission((PREFILL, DECODE), ledger, check)
+    with pytest.raises(ForgedTicket):
+        admission.admit(SESSION, make_prefill(ticket=make_ticket(OTHER_KEY)))
+    admission.admit(SESSION, make_submit("a", ticket=make_ticket()))
+    admission.admit(SESSION, make_submit("b", ticket=make_ticket()))
+    assert check.ledger.counts().refused == (("foreign_worker", 2), ("forged", 1))
+
+
+def test_a_request_id_that_is_taken_does_not_use_the_ticket_up() -> None:
     admission, _ = make_admission()
-    with pytest.raises(StaleTicket):
-        admission.admit(1, make_submit(leg=worker_pb2.ROLE_PREFILL, ticket=ticket))
-    # A decode leg's ticket names the other worker.
-    assert admission.admit(1, make_submit(ticket=ticket)).transfer
+    admission.admit(SESSION, make_submit("r"))
+    with pytest.raises(DuplicateRequest):
+        admission.admit(SESSION, make_submit("r", ticket=make_ticket()))
+    assert admission.admit(SESSION, make_submit("s", ticket=make_ticket())).ticket
+
+
+def test_a_ticket_is_taken_once_by_each_side() -> None:
+    admission, _ = make_admission()
+    ticket = make_ticket()
+    admission.admit(SESSION, make_prefill("p", ticket=ticket))
+    with pytest.raises(UsedTicket):
+        admission.admit(SESSION, make_prefill("q", ticket=ticket))
+    assert admission.admit(SESSION, make_submit("r", ticket=ticket)).ticket
+    assert isinstance(admission.admit(SESSION, make_submit("s", ticket=ticket)).refusal, UsedTicket)
 
 
 def test_each_role_has_its_own_room() -> None:
     admission, ledger = make_admission(Leg(Role.DECODE, 1), Leg(Role.PREFILL, 1))
-    admission.admit(1, make_submit("a"))
+    admission.admit(SESSION, make_submit("a"))
     with pytest.raises(Overloaded, match="1 requests are open"):
         admission.admit(2, make_submit("b"))
-    admission.admit(1, make_submit("p", leg=worker_pb2.ROLE_PREFILL, ticket=make_ticket()))
-    ledger.close_request(1, "a")
+    admission.admit(SESSION, make_prefill(ticket=make_ticket()))
+    ledger.close_request(SESSION, "a")
     admission.admit(2, make_submit("b"))
 
 
@@ -108,4 +155,4 @@ def test_a_stopping_worker_takes_nothing() -> None:
     admission, _ = make_admission()
     admission.stop()
     with pytest.raises(Stopping):
-        admission.admit(1, make_submit())
+        admission.admit(SESSION, make_submit())

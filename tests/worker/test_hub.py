@@ -8,10 +8,12 @@ import pytest
 
 from kvtransfer.stats import Transfers
 from proto import worker_pb2
-from tests.worker.builders import TICKET_ID, make_hub, make_submit, make_ticket
+from tests.proto.builders import OTHER_KEY, TICKET_ID, make_ticket
+from tests.worker.builders import make_hub, make_introduction, make_prefill, make_submit
 from tests.worker.scripted_engine import ScriptedEngine, ScriptedStep
 from worker import hub as hub_module
-from worker.errors import BadRequest, EngineLost, GatewayRefused, Overloaded
+from worker import ticket_keeper
+from worker.errors import BadRequest, EngineLost, ForeignPrompt, GatewayRefused, Overloaded
 from worker.hub import Hub, Link
 from worker.leg import Leg, Role
 from worker.load import Load
@@ -141,7 +143,9 @@ async def test_a_changed_load_is_told_at_once_and_then_at_most_every_so_often(
     hub, _ = make_hub(ScriptedEngine())
     link = hub.open("one")
     async with asyncio.timeout(5):
-        assert (await link.outbox.get()) == worker_pb2.FromWorker(load=Load().to_proto())
+        first = await link.outbox.get()
+        assert first is not None
+        assert first.load.num_running == 0
         for num_running in (1, 2, 3):
             hub.deliver(ScriptedStep(load=Load(num_running=num_running)))
         told = [await link.outbox.get(), await link.outbox.get()]
@@ -189,10 +193,122 @@ async def test_both_legs_of_one_request_may_run_here() -> None:
     engine = ScriptedEngine()
     hub, _ = make_hub(engine)
     link = hub.open("one")
+    hub.peers.introduce(link.number, make_introduction())
     ticket = make_ticket()
     await hub.submit(link, make_submit("r", ticket=ticket))
-    await hub.submit(link, make_submit("p:r", leg=worker_pb2.ROLE_PREFILL, ticket=ticket))
-    assert len(set(engine.orders)) == 2
+    await hub.submit(link, make_prefill("p:r", ticket=ticket))
+    assert [order.ticket for order in engine.orders.values()] == [ticket, ticket]
     prefill = next(each for each in engine.orders if each.startswith("prefill"))
     hub.deliver(ScriptedStep((prefill,), frozenset({prefill})))
     assert [list(m.step.outputs) for m in await drain(link) if m.HasField("step")] == [[b"p:r"]]
+    hub.check_integrity()
+
+
+def refusals(messages: list[worker_pb2.FromWorker]) -> list[tuple[str, str]]:
+    found = [m.ticket_refused for m in messages if m.HasField("ticket_refused")]
+    return [(each.request_id, each.code) for each in found]
+
+
+async def test_a_decode_leg_with_a_bad_ticket_runs_without_it_and_the_gateway_is_told() -> None:
+    engine = ScriptedEngine()
+    hub, _ = make_hub(engine)
+    link = hub.open("one")
+    await hub.submit(link, make_submit("r", ticket=make_ticket(OTHER_KEY)))
+    assert engine.orders[engine.id_of("r")].ticket is None
+    (report,) = loads(messages := await drain(link))
+    assert refusals(messages) == [("r", "ticket_forged")]
+    assert dict(report.tickets.refused) == {"forged": 1}
+
+
+async def test_a_ticket_for_another_prompt_is_found_by_the_engine_and_refused_alike() -> None:
+    engine = ScriptedEngine()
+    hub, ledger = make_hub(engine)
+    link = hub.open("one")
+    hub.peers.introduce(link.number, make_introduction())
+    frames = [b"another prompt"]
+    await hub.submit(link, make_submit("r", ticket=make_ticket(), frames=frames))
+    assert engine.orders[engine.id_of("r")].ticket is None
+    prefill = make_submit("p", leg=worker_pb2.ROLE_PREFILL, ticket=make_ticket(), frames=frames)
+    with pytest.raises(ForeignPrompt):
+        await hub.submit(link, prefill)
+    assert ledger.num_open(Role.PREFILL) == 0
+    report = (await hub.report()).tickets
+    assert (report.num_open, dict(report.refused)) == (0, {"foreign_prompt": 2})
+    assert refusals(await drain(link)) == [("r", "ticket_foreign_prompt")]
+    hub.check_integrity()
+
+
+async def test_a_refused_request_gives_its_ticket_back() -> None:
+    hub, _ = make_hub(ScriptedEngine())
+    link = hub.open("one")
+    hub.peers.introduce(link.number, make_introduction())
+    with pytest.raises(BadRequest):
+        await hub.submit(link, make_submit(ticket=make_ticket(), frames=[b"bad"]))
+    assert (await hub.report()).tickets.num_open == 0
+
+
+async def test_open_tickets_are_reported_with_what_they_hold_and_the_next_deadline() -> None:
+    engine = ScriptedEngine()
+    hub, _ = make_hub(engine)
+    link = hub.open("one")
+    hub.peers.introduce(link.number, make_introduction())
+    await hub.submit(link, make_submit("r", ticket=make_ticket()))
+    engine.load = Load(held={TICKET_ID: 4096, b"another's": 1})
+    tickets = (await hub.report()).tickets
+    assert (tickets.num_open, tickets.num_bytes) == (1, 4096)
+    assert 0 < tickets.next_deadline_seconds <= 30.0
+    hub.deliver(ScriptedStep((engine.id_of("r"),)))
+    tickets = (await hub.report()).tickets
+    assert (tickets.num_open, tickets.num_bytes, tickets.next_deadline_seconds) == (0, 0, 0)
+
+
+async def test_a_prefill_legs_ticket_is_open_until_the_engine_holds_nothing_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ticket_keeper, "TICK_SECONDS", 0.001)
+    engine = ScriptedEngine()
+    hub, _ = make_hub(engine)
+    link = hub.open("one")
+    engine.load = Load(held={TICKET_ID: 4096})
+    async with running(hub):
+        await hub.submit(link, make_prefill(ticket=make_ticket()))
+        leg = engine.id_of("p")
+        hub.deliver(ScriptedStep((leg,), frozenset({leg})))
+        await engine.until(lambda: engine.num_reports > 1)
+        assert (await hub.report()).tickets.num_open == 1
+        engine.load = Load(held={})
+        num_reports = engine.num_reports
+        await engine.until(lambda: engine.num_reports > num_reports)
+    assert (await hub.report()).tickets.num_open == 0
+
+
+async def test_a_lease_ends_when_nothing_else_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ticket_keeper, "TICK_SECONDS", 0.001)
+    engine = ScriptedEngine()
+    hub, _ = make_hub(engine)
+    link = hub.open("one")
+    hub.peers.introduce(link.number, make_introduction())
+    async with running(hub):
+        ticket = make_ticket(lease_seconds=0.01)
+        await hub.submit(link, make_submit(ticket=ticket))
+        await engine.until(lambda: engine.revoked)
+    assert engine.revoked == [(TICKET_ID, "the lease has ended")]
+    assert (await hub.report()).tickets.num_open == 0
+
+
+async def test_the_engine_learns_of_peers_once_whoever_introduces_them() -> None:
+    engine = ScriptedEngine()
+    hub, _ = make_hub(engine)
+    one, two = hub.open("one"), hub.open("two")
+    part = worker_pb2.Part(worker_id="worker-0", incarnation="abc")
+    async with running(hub):
+        hub.peers.introduce(one.number, make_introduction())
+        await engine.until(lambda: engine.introduced == [(b"there",)])
+        hub.peers.introduce(two.number, make_introduction())
+        hub.peers.introduce(two.number, make_introduction("other", addresses=[b"elsewhere"]))
+        await engine.until(lambda: engine.introduced == [(b"there",), (b"elsewhere",)])
+        hub.peers.part(one.number, part)
+        hub.close(two)
+        await engine.until(lambda: len(engine.parted) == 2)
+    assert set(engine.parted) == {(b"there",), (b"elsewhere",)}
+    hub.check_integrity()

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from decode_worker.leg import DECODE
+from prefill_worker.leg import PREFILL
 from proto import worker_pb2
 from proto.ticket import Ticket
-from tests.worker.builders import TICKET_ID, make_ticket
+from tests.proto.builders import TICKET_ID, make_ticket
 from worker.errors import BadRequest
-from worker.leg import Role, extra_args, role_of, to_proto_role, transfer_params
-
-TICKET = Ticket.from_proto(make_ticket())
+from worker.leg import Leg, Order, Role, extra_args, role_of, to_proto_role, transfer_params
 
 
 def test_roles_cross_the_border_both_ways() -> None:
@@ -17,8 +18,12 @@ def test_roles_cross_the_border_both_ways() -> None:
     assert role_of(77) is None
 
 
+def make_order(leg: Leg = DECODE, ticket: Ticket | None = None, peer_params: bytes = b"") -> Order:
+    return Order("decode-1-r", leg, (b"request",), ticket, peer_params=peer_params)
+
+
 def test_the_prefill_leg_waits_for_whoever_shows_the_ticket() -> None:
-    assert transfer_params(Role.PREFILL, TICKET) == {
+    assert transfer_params(make_order(PREFILL, make_ticket())) == {
         "leg": "prefill",
         "ticket": TICKET_ID,
         "lease_seconds": 30.0,
@@ -26,17 +31,25 @@ def test_the_prefill_leg_waits_for_whoever_shows_the_ticket() -> None:
 
 
 def test_the_decode_leg_knows_where_to_ask() -> None:
-    params = transfer_params(Role.DECODE, TICKET)
+    params = transfer_params(make_order(DECODE, make_ticket()))
     assert params is not None
     assert (params["leg"], params["ticket"]) == ("decode", TICKET_ID)
     assert params["source"] == "worker-0/abc"
     assert list(params["source_addresses"]) == [b"there"]
 
 
-def test_without_a_ticket_a_decode_leg_computes_and_a_prefill_leg_has_no_purpose() -> None:
-    assert transfer_params(Role.DECODE, None) is None
-    with pytest.raises(BadRequest, match="needs a ticket"):
-        transfer_params(Role.PREFILL, None)
+def test_without_a_ticket_nothing_is_moved() -> None:
+    assert transfer_params(make_order(DECODE)) is None
+    assert transfer_params(make_order(DECODE, peer_params=b"\xc1")) is None
+
+
+def test_what_the_prefill_legs_connector_said_is_passed_on_but_rules_nothing() -> None:
+    said = msgspec.msgpack.encode({"remote_port": 7, "leg": "prefill"})
+    params = transfer_params(make_order(DECODE, make_ticket(), said))
+    assert params is not None
+    assert (params["remote_port"], params["leg"]) == (7, "decode")
+    with pytest.raises(BadRequest, match="cannot be decoded"):
+        transfer_params(make_order(DECODE, make_ticket(), b"\xc1"))
 
 
 def test_a_clients_own_transfer_parameters_never_reach_the_engine() -> None:

@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import fields
 
 from kvtransfer.stats import Transfers
 from proto import worker_pb2
-from worker.load import Load, sum_of_ranks
+from worker.load import Load, held_by_ranks
 
 
-def test_ranks_add_up() -> None:
-    one = asdict(Transfers(open_sends=1, sent_bytes=10, load_seconds=0.5))
-    two = asdict(Transfers(open_sends=2, load_seconds=0.25))
-    assert sum_of_ranks([one, two]) == Transfers(open_sends=3, sent_bytes=10, load_seconds=0.75)
-    assert sum_of_ranks([{"open_sends": 1, "of a later version": 1}]) == Transfers(open_sends=1)
+def test_what_ranks_hold_for_a_ticket_adds_up() -> None:
+    assert held_by_ranks([{b"a": 1, b"b": 2}, {b"a": 4}, {}]) == {b"a": 5, b"b": 2}
 
 
 def test_every_counter_crosses_the_border() -> None:
@@ -22,3 +19,7 @@ def test_every_counter_crosses_the_border() -> None:
     assert (report.num_running, report.num_waiting) == (1, 2)
     assert (report.num_kv_blocks, report.num_kv_blocks_used) == (3, 4)
     assert (report.transfers.open_loads, report.transfers.exposed_seconds) == (5, 0.5)
+
+
+def test_what_is_held_is_no_news_by_itself() -> None:
+    assert Load(held={b"a": 1}) == Load()

@@ -15,9 +15,10 @@ from fleet.errors import FleetUnavailable, Superseded
 from fleet.member import Member, Role
 from fleet.redis_membership import RedisMembership
 from tests.fleet.builders import eventually
+from tests.proto.builders import KEY
 from tests.worker.builders import make_hub
 from tests.worker.scripted_engine import ScriptedEngine
-from worker.errors import BadModel, EngineLost, PortTaken
+from worker.errors import BadModel, BadSettings, EngineLost, PortTaken
 from worker.process import Program, main, run, serve
 from worker.settings import WorkerSettings, load
 from worker.shutdown import SIGNALS
@@ -43,15 +44,24 @@ def model(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "fleet.key"
+    path.touch(mode=0o600)
+    path.write_text(KEY.to_hex())
+    return path
+
+
+@pytest.fixture
 async def membership() -> AsyncIterator[RedisMembership]:
     async with RedisMembership(FakeAsyncRedis(server=FakeServer()), "fleet") as membership:
         yield membership
 
 
-def make_settings(model: Path, port: int = 0) -> WorkerSettings:
+def make_settings(model: Path, key_file: Path, port: int = 0) -> WorkerSettings:
     """Of a fleet that nobody serves."""
     words = ["--model", str(model), "--worker-id", "w-0", "--port", str(port)]
-    return load(WorkerSettings, PROGRAM.name, [*words, "--redis", "redis://127.0.0.1:1"])
+    words += ["--redis", "redis://127.0.0.1:1", "--fleet-key-file", str(key_file)]
+    return load(WorkerSettings, PROGRAM.name, words)
 
 
 async def joined(membership: RedisMembership) -> None:
@@ -61,22 +71,30 @@ async def joined(membership: RedisMembership) -> None:
     await eventually(is_anyone_there)
 
 
-async def test_a_missing_model_is_found_first(tmp_path: Path) -> None:
+async def test_a_missing_model_is_found_first(tmp_path: Path, key_file: Path) -> None:
     with pytest.raises(BadModel):
-        await run(PROGRAM, make_settings(tmp_path / "nowhere"))
+        await run(PROGRAM, make_settings(tmp_path / "nowhere", key_file))
 
 
-async def test_a_taken_port_is_found_before_the_engine_starts(model: Path) -> None:
+def test_a_key_that_others_can_read_is_found_first(model: Path, key_file: Path) -> None:
+    key_file.chmod(0o644)
+    with pytest.raises(BadSettings, match=f"--fleet-key-file: {key_file}: others can read"):
+        asyncio.run(run(PROGRAM, make_settings(model, key_file)))
+
+
+async def test_a_taken_port_is_found_before_the_engine_starts(model: Path, key_file: Path) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         with pytest.raises(PortTaken):
-            await run(PROGRAM, make_settings(model, port=listener.getsockname()[1]))
+            await run(PROGRAM, make_settings(model, key_file, listener.getsockname()[1]))
 
 
-async def test_an_unreachable_fleet_is_found_before_the_engine_starts(model: Path) -> None:
+async def test_an_unreachable_fleet_is_found_before_the_engine_starts(
+    model: Path, key_file: Path
+) -> None:
     with pytest.raises(FleetUnavailable):
-        await run(PROGRAM, make_settings(model))
+        await run(PROGRAM, make_settings(model, key_file))
 
 
 @pytest.mark.parametrize("told", SIGNALS)
@@ -129,11 +147,22 @@ async def test_a_worker_whose_place_is_taken_ends(
 
 
 def test_an_error_is_one_last_line_and_the_exit_code_1(
-    capfd: pytest.CaptureFixture[str], tmp_path: Path
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, key_file: Path
 ) -> None:
     words = ["--model", str(tmp_path / "no\nwhere"), "--worker-id", "w", "--redis", "redis://r"]
-    assert main(PROGRAM, words) == 1
+    assert main(PROGRAM, [*words, "--fleet-key-file", str(key_file)]) == 1
     assert capfd.readouterr().err.splitlines()[-1].startswith("error: no model at ")
+
+
+def test_a_worker_without_a_key_says_how_to_make_one(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BATON_FLEET_KEY_FILE", raising=False)
+    assert main(PROGRAM, ["--model", "m", "--worker-id", "w", "--redis", "redis://r"]) == 1
+    assert (
+        "error: --fleet-key-file is required: `baton key > FILE` makes one"
+        in capfd.readouterr().err
+    )
 
 
 def test_a_flag_that_nobody_knows_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,8 @@ from fleet.redis_membership import RedisMembership
 from proto import worker_pb2
 from tests.fleet.builders import eventually
 from tests.fleet.server import RunningValkey
-from tests.worker.builders import make_submit, make_ticket
+from tests.proto.builders import KEY, OTHER_KEY, make_ticket
+from tests.worker.builders import make_prefill, make_submit
 from tests.worker.gateway import Gateway
 from tests.worker.plain_wire import Output, decode_outputs, encode_request
 
@@ -59,7 +60,10 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWorker]:
 def start(redis: str, log: Path) -> subprocess.Popen[bytes]:
     model = ensure_model(DEFAULT_MODEL, models_dir(os.environ), lambda line: None)
     command = [sys.executable, "-m", "decode_worker", "--model", str(model), "--redis", redis]
-    command += ["--fleet", FLEET, "--max-model-len", "1024"]
+    key_file = log.with_name("fleet.key")
+    key_file.touch(mode=0o600)
+    key_file.write_text(KEY.to_hex())
+    command += ["--fleet", FLEET, "--max-model-len", "1024", "--fleet-key-file", str(key_file)]
     ours = {name: value for name, value in os.environ.items() if not name.startswith("BATON_")}
     with log.open("wb") as out:
         return subprocess.Popen(
@@ -131,9 +135,41 @@ async def test_a_clients_own_transfer_parameters_are_ignored(worker: RunningWork
 async def test_a_prefill_leg_is_not_for_a_decode_worker(worker: RunningWorker) -> None:
     gateway = Gateway(worker.member.address)
     await gateway.greet(worker.member.vllm_version)
-    submit = make_submit("p", leg=worker_pb2.ROLE_PREFILL, ticket=make_ticket())
-    await gateway.submit(submit)
+    await gateway.submit(make_prefill(ticket=make_ticket()))
     assert (await gateway.read_next("failure")).failure.code == "role_not_served"
+    await gateway.close()
+
+
+async def test_bad_tickets_are_refused_and_the_prompts_computed(worker: RunningWorker) -> None:
+    gateway = Gateway(worker.member.address)
+    us = await gateway.stub.Describe(worker_pb2.DescribeRequest())
+    await gateway.greet(worker.member.vllm_version)
+    # It never fetches from this peer, so it may be itself.
+    peer = worker_pb2.Introduce(
+        worker_id="peer",
+        incarnation="abc",
+        transfer_addresses=us.transfer_addresses,
+        kv_layout=us.kv_layout,
+    )
+    await gateway.send(introduce=peer)
+    ticket = make_ticket(
+        source_worker="peer",
+        source_addresses=tuple(us.transfer_addresses),
+        model_fingerprint=us.model_fingerprint,
+        layout_fingerprint=us.kv_layout.fingerprint,
+    )
+    for name, shown, code in (
+        ("forged", ticket.signed(OTHER_KEY), "ticket_forged"),
+        ("foreign", ticket, "ticket_foreign_prompt"),
+        ("used", ticket, "ticket_used"),
+    ):
+        await gateway.submit(make_submit(name, ticket=shown, frames=[encode_request(PROMPT)]))
+        refused = (await gateway.read_next("ticket_refused")).ticket_refused
+        assert (refused.request_id, refused.code) == (name, code)
+        assert (await finish(gateway, name)).finish == "length"
+    await gateway.send(ping=worker_pb2.Ping(nonce=1))
+    tickets = (await gateway.read_next("pong")).pong.load.tickets
+    assert (tickets.num_open, sum(tickets.refused.values())) == (0, 3)
     await gateway.close()
 
 

@@ -6,7 +6,8 @@ import grpc
 import pytest
 
 from proto import worker_pb2
-from tests.worker.builders import TICKET_ID, make_submit
+from tests.proto.builders import OTHER_KEY, TICKET_ID, make_ticket
+from tests.worker.builders import make_introduction, make_prefill, make_submit
 from tests.worker.gateway import Gateway, serve
 from worker.leg import Role
 from worker.load import Load
@@ -20,7 +21,7 @@ async def test_a_worker_describes_itself() -> None:
         assert list(described.roles) == [worker_pb2.ROLE_PREFILL, worker_pb2.ROLE_DECODE]
         assert described.capacity.num_kv_blocks == 100
         assert list(described.transfer_addresses) == [b"here"]
-        assert len(described.model_fingerprint) == 64
+        assert described.model_fingerprint == "model"
 
 
 async def test_a_session_starts_with_a_welcome_and_a_load() -> None:
@@ -224,3 +225,56 @@ async def test_many_questions_are_answered_each() -> None:
             nonces = {(await gateway.read_next("pong")).pong.nonce for _ in range(20)}
         assert nonces == set(range(20))
         assert worker.engine.load
+
+
+async def test_a_peers_ticket_is_good_from_its_introduction_to_its_end() -> None:
+    async with serve() as worker, worker.gateway() as gateway:
+        await gateway.send(introduce=make_introduction())
+        await gateway.submit(make_submit("a", ticket=make_ticket(id=b"a" * 16)))
+        await worker.engine.until(lambda: worker.engine.orders)
+        assert worker.engine.orders[worker.engine.id_of("a")].ticket
+        part = worker_pb2.Part(worker_id="worker-0", incarnation="abc")
+        await gateway.send(part=part)
+        await gateway.submit(make_submit("b", ticket=make_ticket(id=b"b" * 16)))
+        refused = (await gateway.read_next("ticket_refused")).ticket_refused
+        assert (refused.request_id, refused.code) == ("b", "ticket_foreign_worker")
+        assert "worker-0/abc" in refused.message
+
+
+async def test_peers_are_those_of_a_session() -> None:
+    async with serve() as worker, worker.gateway("one") as one, worker.gateway("two") as two:
+        await one.send(introduce=make_introduction())
+        await worker.engine.until(lambda: worker.engine.introduced)
+        await two.submit(make_submit("r", ticket=make_ticket()))
+        refused = (await two.read_next("ticket_refused")).ticket_refused
+        assert refused.code == "ticket_foreign_worker"
+
+
+async def test_a_prefill_leg_with_a_bad_ticket_fails_by_its_cause() -> None:
+    async with serve() as worker, worker.gateway() as gateway:
+        await gateway.submit(make_prefill("p", ticket=make_ticket(OTHER_KEY)))
+        failure = (await gateway.read_next("failure")).failure
+        assert (failure.request_id, failure.code) == ("p", "ticket_forged")
+        assert not worker.engine.orders
+
+
+@pytest.mark.parametrize(
+    ("introduction", "reason"),
+    [
+        (make_introduction(addresses=[]), "1 to 1024 addresses"),
+        (make_introduction(addresses=[b""]), "1 to 4096 bytes"),
+        (make_introduction("a\nb"), "a peer's name"),
+        (
+            worker_pb2.Introduce(worker_id="w", incarnation="i", transfer_addresses=[b"a"]),
+            "no peer",
+        ),
+    ],
+)
+async def test_an_introduction_that_makes_no_sense_ends_the_session(
+    introduction: worker_pb2.Introduce, reason: str
+) -> None:
+    async with serve() as worker, worker.gateway() as gateway:
+        await gateway.send(introduce=introduction)
+        status, details = await gateway.end()
+        assert status is grpc.StatusCode.INVALID_ARGUMENT
+        assert reason in details

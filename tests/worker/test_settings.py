@@ -6,7 +6,10 @@ from worker.errors import BadSettings
 from worker.settings import WorkerSettings, load
 
 PROGRAM = "python -m some_worker"
-NEEDED = ("--model", "m", "--worker-id", "w-0", "--redis", "redis://r")
+NEEDED = (
+    *("--model", "m", "--worker-id", "w-0", "--redis", "redis://r"),
+    *("--fleet-key-file", "key"),
+)
 
 
 def read(*words: str) -> WorkerSettings:
