@@ -17,24 +17,12 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorTransferResults,
 )
 from vllm.distributed.kv_transfer.kv_connector.v1.metrics import KVConnectorStats
-from vllm.logger import init_logger
-from vllm.model_executor.models.utils import extract_layer_index
 
-from kvtransfer.connector_cache import TorchPagedCache
-from kvtransfer.connector_layout import layout_of
 from kvtransfer.connector_orders import StepOrders
 from kvtransfer.connector_scheduler import MAX_LOADS, SchedulerHalf
+from kvtransfer.connector_setup import open_worker_half
 from kvtransfer.connector_worker import WorkerHalf
-from kvtransfer.faults import CorruptingTransport
-from kvtransfer.mover import Mover
-from kvtransfer.mover_config import MoverConfig
-from kvtransfer.seal import Seal
-from kvtransfer.staging import Slot, allocate
 from kvtransfer.stats import Transfers, total
-from kvtransfer.transport import Transport
-from kvtransfer.ucx import UcxTransport
-from kvtransfer.wire import WireFormat
-from proto.fleet_key import FleetKey
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -45,10 +33,6 @@ if TYPE_CHECKING:
     from vllm.v1.kv_cache_interface import KVCacheConfig
     from vllm.v1.outputs import KVConnectorOutput
     from vllm.v1.request import Request
-
-logger = init_logger("vllm.baton.connector")
-
-MOVER_SETTINGS = ("staging_bytes", "slot_bytes", "lease_seconds", "stall_seconds", "ping_seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +63,9 @@ class BatonStats(KVConnectorStats):
 
 
 class BatonConnector(KVConnectorBase_V1):
-    """See the module. `kv_connector_extra_config` takes `fleet_key_file`, MOVER_SETTINGS,
-    `wire` (a WireFormat), `max_loads`, `ucx` (settings for UCX without their prefix) and
-    `fault` ("corrupt", for tests).
+    """See the module. `kv_connector_extra_config` takes `fleet_key_file`, the settings of
+    MoverConfig by their names, `staging` ("host" or "device"), `max_loads`, `ucx` (settings for
+    UCX without their prefix) and `fault` ("corrupt", for tests).
     """
 
     def __init__(
@@ -127,20 +111,9 @@ class BatonConnector(KVConnectorBase_V1):
     # Worker's half.
 
     def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
-        layers = dict(sorted(kv_caches.items(), key=lambda each: extract_layer_index(each[0])))
-        layout = layout_of(self._vllm_config, self._kv_cache_config, layers)
-        rank = self._vllm_config.parallel_config.rank
-        cache = TorchPagedCache(list(layers.values()), layout, rank)
-        mover = Mover(
-            self._transport(),
-            cache,
-            Seal(FleetKey.read(self._extra["fleet_key_file"])),
-            self._mover_config(),
-            pinned if cache.device.type == "cuda" else allocate,
+        self._worker = open_worker_half(
+            self._vllm_config, self._kv_cache_config, kv_caches, self._extra
         )
-        mover.start()
-        self._worker = WorkerHalf(mover, cache, layers)
-        logger.info("KV transfer: %s", layout.summary)
 
     @property
     def worker(self) -> WorkerHalf:
@@ -201,24 +174,6 @@ class BatonConnector(KVConnectorBase_V1):
     def requires_piecewise_for_cudagraph(cls, extra_config: dict[str, Any]) -> bool:
         """The layer hooks do not run inside a full CUDA graph."""
         return True
-
-    def _mover_config(self) -> MoverConfig:
-        settings = {key: self._extra[key] for key in MOVER_SETTINGS if key in self._extra}
-        return MoverConfig(wire=WireFormat(self._extra.get("wire", "raw")), **settings)
-
-    def _transport(self) -> Transport:
-        transport = UcxTransport(self._extra.get("ucx"))
-        logger.info("UCX transports: %s", transport.transports)
-        if self._extra.get("fault") == "corrupt":
-            logger.warning("KV is corrupted on purpose: fault=corrupt is set")
-            return CorruptingTransport(transport)
-        return transport
-
-
-def pinned(num_bytes: int) -> Slot:
-    """Host memory that a GPU copies to and from without a detour."""
-    buffer: Slot = torch.zeros(num_bytes, dtype=torch.uint8, pin_memory=True).numpy()
-    return buffer
 
 
 def _orders(metadata: KVConnectorMetadata) -> StepOrders:

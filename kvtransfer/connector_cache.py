@@ -53,20 +53,20 @@ class TorchPagedCache:
 
     def pack(self, cut: Cut, out: Slot) -> None:
         if self._stream is None:
-            self._pack(cut, torch.from_numpy(out))
+            self._pack(cut, _tensor(out))
             return
         if event := self._events.get(cut.layer):
             self._stream.wait_event(event)
         with torch.cuda.stream(self._stream):
-            self._pack(cut, torch.from_numpy(out))
+            self._pack(cut, _tensor(out))
         self._stream.synchronize()
 
     def unpack(self, place: Place, wire: WireFormat, data: Slot) -> None:
         if self._stream is None:
-            self._unpack(place, wire, torch.from_numpy(data))
+            self._unpack(place, wire, _tensor(data))
             return
         with torch.cuda.stream(self._stream):
-            self._unpack(place, wire, torch.from_numpy(data))
+            self._unpack(place, wire, _tensor(data))
         self._stream.synchronize()
 
     @cached_property
@@ -145,6 +145,11 @@ def _as_integers(cache: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         with contextlib.suppress(RuntimeError):
             return cache.view(each)
     raise LayoutUnsupported(f"a layer of strides {cache.stride()}")
+
+
+def _tensor(slot: Slot | torch.Tensor) -> torch.Tensor:
+    """A slot in a GPU's memory is one already."""
+    return slot if isinstance(slot, torch.Tensor) else torch.from_numpy(slot)
 
 
 def _bytes(blocks: torch.Tensor) -> torch.Tensor:

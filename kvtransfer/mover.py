@@ -14,6 +14,7 @@ from kvtransfer.cache import PagedCache
 from kvtransfer.causes import Cause
 from kvtransfer.control import ControlChannel
 from kvtransfer.delivery import Source
+from kvtransfer.envelope import Envelope, HostEnvelope
 from kvtransfer.incoming import LoadOrder
 from kvtransfer.links import Links
 from kvtransfer.loads import LoadLedger
@@ -46,6 +47,12 @@ class Finished:
     cancelled: list[str]
 
 
+def slot_bytes_of(config: MoverConfig, cache: PagedCache) -> int:
+    """Of one staging slot."""
+    shard = cache.layout.shard(cache.rank)
+    return max(config.slot_bytes, HEADER_BYTES + shard.num_heads * cache.layout.head_bytes)
+
+
 class Mover:
     """Owns the transport, the staging slots and both ledgers.
 
@@ -60,11 +67,12 @@ class Mover:
         seal: Seal,
         config: MoverConfig | None = None,
         allocate: Callable[[int], Slot] = allocate,
+        envelope: Envelope | None = None,
     ) -> None:
         self._config = config = config or MoverConfig()
-        layout, shard = cache.layout, cache.layout.shard(cache.rank)
-        block_bytes = shard.num_heads * layout.head_bytes
-        slot_bytes = max(config.slot_bytes, HEADER_BYTES + block_bytes)
+        envelope = envelope or HostEnvelope()
+        layout = cache.layout
+        slot_bytes = slot_bytes_of(config, cache)
         num_slots = max(1, config.staging_bytes // 2 // slot_bytes)
         self._max_payload_bytes = slot_bytes - HEADER_BYTES
         self.transport = transport
@@ -75,9 +83,9 @@ class Mover:
         self._links = links = Links(transport)
         self._control = ControlChannel(transport, links, seal)
         self._pools = [StagingPool(num_slots, slot_bytes, allocate) for _ in range(2)]
-        self._sender = Sender(self.sends, cache, self._pools[0], links, seal, lock)
+        self._sender = Sender(self.sends, cache, self._pools[0], links, seal, envelope, lock)
         self._receiver = Receiver(
-            self.loads, cache, self._pools[1], links, seal, lock, self.fail_load
+            self.loads, cache, self._pools[1], links, seal, envelope, lock, self.fail_load
         )
         self._peers = Peers(links, self.sends, self.loads, config)
         self._inbox: deque[Callable[[], object]] = deque()

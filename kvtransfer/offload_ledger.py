@@ -44,8 +44,7 @@ class FolderLedger:
     def store(self, keys: Sequence[bytes]) -> Exchange:
         """What of `keys` to write, the first ones if not all have room, and what to delete."""
         self.touch(keys)
-        busy = self._writing | self._deleting
-        wanted = [key for key in dict.fromkeys(keys) if key not in self._ready | busy]
+        wanted = [key for key in dict.fromkeys(keys) if not self._knows(key)]
         free = self._capacity - len(self._ready) - len(self._writing)
         evicted = self._oldest(len(wanted) - free, spared=set(keys))
         stored = wanted[: free + len(evicted)]
@@ -83,6 +82,9 @@ class FolderLedger:
         assert self._writing.isdisjoint(self._deleting), self
         assert len(ready) + len(self._writing) <= self._capacity, self
         assert all(number > 0 for number in self._reading.values()), self
+
+    def _knows(self, key: bytes) -> bool:
+        return key in self._ready or key in self._writing or key in self._deleting
 
     def _oldest(self, number: int, spared: set[bytes]) -> list[bytes]:
         evicted: list[bytes] = []

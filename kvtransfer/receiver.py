@@ -10,12 +10,13 @@ from threading import Lock
 
 from kvtransfer.cache import PagedCache
 from kvtransfer.causes import Cause
+from kvtransfer.envelope import Envelope
 from kvtransfer.errors import MalformedMessage
 from kvtransfer.flight import Flight, Flights
 from kvtransfer.links import Links
 from kvtransfer.loads import LoadLedger
 from kvtransfer.seal import Seal
-from kvtransfer.segment import HEADER_BYTES, Segment, is_intact
+from kvtransfer.segment import HEADER_BYTES, Segment
 from kvtransfer.staging import Slot, StagingPool
 from kvtransfer.transport import Arrival, Kind, Link
 
@@ -39,6 +40,7 @@ class Receiver:
         pool: StagingPool,
         links: Links,
         seal: Seal,
+        envelope: Envelope,
         lock: Lock,
         fail: Fail,
     ) -> None:
@@ -47,6 +49,7 @@ class Receiver:
         self._pool = pool
         self._links = links
         self._seal = seal
+        self._envelope = envelope
         self._lock = lock
         self._fail = fail
         self._flights = Flights()
@@ -95,11 +98,11 @@ class Receiver:
     def _store(self, message: Slot) -> bool:
         """False if it is none of ours; one that nobody waits for is dropped."""
         try:
-            segment = Segment.read(message)
+            segment = self._envelope.read(message)
         except MalformedMessage as error:
             logger.warning("%s", error)
             return False
-        is_good = is_intact(message, self._seal.seed(segment.ticket))
+        is_good = self._envelope.is_intact(message, self._seal.seed(segment.ticket))
         with self._lock:
             if is_good:
                 self._land(segment, message)

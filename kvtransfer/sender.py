@@ -6,6 +6,7 @@ import time
 from threading import Lock
 
 from kvtransfer.cache import PagedCache
+from kvtransfer.envelope import Envelope
 from kvtransfer.flight import Flight, Flights
 from kvtransfer.links import Links
 from kvtransfer.seal import Seal
@@ -28,6 +29,7 @@ class Sender:
         pool: StagingPool,
         links: Links,
         seal: Seal,
+        envelope: Envelope,
         lock: Lock,
     ) -> None:
         self._ledger = ledger
@@ -35,6 +37,7 @@ class Sender:
         self._pool = pool
         self._links = links
         self._seal = seal
+        self._envelope = envelope
         self._lock = lock
         self._flights = Flights()
 
@@ -73,7 +76,8 @@ class Sender:
             slot = self._pool.acquire()
             self._cache.pack(parcel.cut, slot[HEADER_BYTES : _size(parcel)])
         message = slot[: _size(parcel)]
-        parcel.segment.seal(message, self._seal.seed(parcel.segment.ticket))
+        seed = self._seal.seed(parcel.segment.ticket)
+        self._envelope.seal(parcel.segment, message, seed)
         link = self._links.get(parcel.reply_address)
         if link is None:
             self._pool.release(slot)

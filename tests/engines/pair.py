@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,20 +26,28 @@ LEASE_SECONDS = 60.0
 
 @dataclass
 class Engine:
-    """The other end of a host's pipe."""
+    """The other end of a host's pipe. It may still start; whoever asks first waits for it."""
 
     pipe: Connection
-    layout: KvLayout = field(init=False)
-    addresses: tuple[bytes, ...] = field(init=False)
+    _is_ready: bool = False
     _done: dict[str, Generated] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self._receive(START_SECONDS)
-        self.layout = KvLayout.from_json(self.ask("baton_kv_layout")[0])
-        self.addresses = tuple(self.ask("baton_transfer_address"))
+    @cached_property
+    def layout(self) -> KvLayout:
+        return KvLayout.from_json(self.ask("baton_kv_layout")[0])
+
+    @cached_property
+    def addresses(self) -> tuple[bytes, ...]:
+        return tuple(self.ask("baton_transfer_address"))
+
+    def wait_until_ready(self) -> None:
+        if not self._is_ready:
+            self._receive(START_SECONDS)
+            self._is_ready = True
 
     def ask(self, method: str, *arguments: object) -> list[Any]:
         """One answer per rank."""
+        self.wait_until_ready()
         self.pipe.send((method, *arguments))
         while isinstance(answer := self._receive(PATIENCE_SECONDS), Generated):
             self._done[answer.request_id] = answer
@@ -50,6 +59,7 @@ class Engine:
         return total(self.ask("baton_transfers"))
 
     def submit(self, order: Generate) -> None:
+        self.wait_until_ready()
         self.pipe.send(order)
 
     def result(self, request_id: str) -> Generated:
@@ -110,7 +120,9 @@ class Hosts:
         process.start()
         theirs.close()
         try:
-            yield Engine(ours)
+            other_end = Engine(ours)
+            yield other_end
+            other_end.wait_until_ready()
             ours.send(None)
             process.join(START_SECONDS)
         finally:
@@ -127,9 +139,7 @@ def hand_over(
     to_decode = DecodeHandoff(ticket, LEASE_SECONDS, "prefill/1", prefill.addresses)
     to_prefill = PrefillHandoff(ticket, LEASE_SECONDS)
     salt = secrets.token_hex(4)
-    decode.submit(
-        Generate(name, tuple(prompt), max_tokens, salt, to_params(to_decode), **options)
-    )
+    decode.submit(Generate(name, tuple(prompt), max_tokens, salt, to_params(to_decode), **options))
     prefill.submit(Generate(f"p{name}", tuple(prompt), 1, salt, to_params(to_prefill)))
     prefill.result(f"p{name}")
     return decode.result(name)
