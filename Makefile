@@ -19,12 +19,12 @@ UP_FLAGS = $(if $(PREFILL),--prefill $(PREFILL)) $(if $(DECODE),--decode $(DECOD
 	$(if $(MODEL),--model "$(MODEL)") $(if $(PORT),--port $(PORT)) \
 	$(if $(filter-out 0 no false,$(DETACH)),--detach) $(ARGS)
 
-.PHONY: help setup up down status handoff test lint types check format pins clean
+.PHONY: help setup up down status handoff slow-link soak chaos test lint types check format pins clean
 
 help: ## Show this list
 	@echo "Baton: prefill and decode in separate vLLM workers, one OpenAI-compatible endpoint."
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make up MODEL=path-or-hub-id PREFILL=1 DECODE=1 PORT=8000 DETACH=1 EXTRA=cpu|gpu ARGS='--max-model-len 4096'"
 	@echo "  make test ARGS='-k ticket'"
@@ -43,6 +43,15 @@ status: ## Show the processes, their load and the bytes moved
 
 handoff: setup ## Measure the hand-off: prefill, TTFT, exposed transfer, GB/s
 	@exec $(BIN)/python -m loadtest.handoff $(ARGS)
+
+slow-link: setup ## Measure TTFT over a slow link between two network namespaces (root)
+	@exec $(BIN)/python -m tests.suites.slow_link $(ARGS)
+
+soak: setup ## Hand over 2,000 prompts, 16 at once: tokens, memory, leaks
+	@exec $(BIN)/python -m tests.suites.soak $(ARGS)
+
+chaos: setup ## Break workers and links at random moments under real engines (root)
+	@exec $(BIN)/python -m tests.suites.chaos $(ARGS)
 
 test: setup ## Run all tests, real engines included
 	@$(BIN)/baton model fetch
