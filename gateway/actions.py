@@ -17,13 +17,16 @@ class Leg(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Start one leg. `ticket`: of the hand-off that the leg is part of."""
+    """Start one leg. `ticket`: of the hand-off that the leg is part of; `transfer_params` is
+    msgpack of what the other leg's KV connector said, or empty.
+    """
 
     worker: str
     leg: Leg
     leg_id: str
     request: Request
     ticket: Ticket | None
+    transfer_params: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

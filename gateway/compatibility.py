@@ -1,8 +1,11 @@
-"""Whether two workers may serve one fleet."""
+"""Whether workers may serve one fleet, and which of them may be paired."""
 
 from __future__ import annotations
 
-from proto.worker_pb2 import Description
+from collections.abc import Iterable, Iterator
+
+from proto.layout import KvLayout, obstacle
+from proto.worker_pb2 import ROLE_DECODE, ROLE_PREFILL, Description
 
 
 def version_mismatch(theirs: Description, gateway_version: str) -> str | None:
@@ -16,11 +19,10 @@ def version_mismatch(theirs: Description, gateway_version: str) -> str | None:
 
 
 def mismatch(ours: Description, theirs: Description) -> str | None:
-    """Why the two do not fit, naming both sides and both values; None if they do."""
+    """Why the two do not serve the same, naming both sides and both values; None if they do."""
     values = (
         ("vLLM", ours.vllm_version, theirs.vllm_version),
         ("the model", model_of(ours), model_of(theirs)),
-        ("KV layout", layout_of(ours), layout_of(theirs)),
     )
     for what, our_value, their_value in values:
         if our_value != their_value:
@@ -31,11 +33,38 @@ def mismatch(ours: Description, theirs: Description) -> str | None:
     return None
 
 
+def layout_misfit(worker: Description, others: Iterable[Description]) -> str | None:
+    """Why KV cannot pass between the worker and any of its counterparts, naming both layouts.
+
+    None if it can with one of them, or if there are none yet.
+    """
+    try:
+        KvLayout.from_proto(worker.kv_layout)
+    except ValueError as error:
+        return f"{worker.worker_id} has a KV layout that cannot be read: {error}"
+    problems = [
+        obstacle_between(source, target)
+        for other in (worker, *others)
+        for source, target in pairs_of(worker, other)
+    ]
+    return problems[0] if problems and all(problems) else None
+
+
+def obstacle_between(source: Description, target: Description) -> str | None:
+    """Why KV of the first cannot be used by the second, naming both; None if it can."""
+    layouts = (KvLayout.from_proto(each.kv_layout) for each in (source, target))
+    problem = obstacle(*layouts)
+    return problem and f"{source.worker_id} and {target.worker_id} do not fit: {problem}"
+
+
+def pairs_of(one: Description, other: Description) -> Iterator[tuple[Description, Description]]:
+    """Who could prefill for whom."""
+    if ROLE_PREFILL in one.roles and ROLE_DECODE in other.roles:
+        yield one, other
+    if ROLE_DECODE in one.roles and ROLE_PREFILL in other.roles:
+        yield other, one
+
+
 def model_of(description: Description) -> str:
     # The fingerprint alone decides: the same folder may be mounted elsewhere.
     return f"with fingerprint {description.model_fingerprint[:16]}"
-
-
-def layout_of(description: Description) -> str:
-    layout = description.kv_layout
-    return f"{layout.fingerprint[:16]} ({layout.summary})" if layout.summary else layout.fingerprint

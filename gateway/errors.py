@@ -10,7 +10,7 @@ GatewayError
     ├── NoDecodeWorker       nobody can take it now
     ├── TooManyRequests      the gateway has as many open as it takes
     ├── WorkerLost           the worker that answered it is gone
-    ├── WorkerFailed         the worker gave it up; fields worker, reason
+    ├── WorkerFailed         the worker gave it up; fields worker, reason, is_retryable
     ├── WorkerRefused        the worker says that it makes no sense; field reason
     ├── TimedOut             a stage took too long; field stage
     └── ShuttingDown         the gateway stops
@@ -52,12 +52,16 @@ class SessionLost(WorkerError):
 
 
 class RequestError(GatewayError):
-    """`code` and `kind` are the error object's code and type, `status` the HTTP status."""
+    """`code` and `kind` are the error object's code and type, `status` the HTTP status.
+
+    `is_retryable`: another worker may well do it.
+    """
 
     code: ClassVar[str] = "internal_error"
     kind: ClassVar[str] = "server_error"
     status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
     retry_after_seconds: ClassVar[int | None] = None
+    is_retryable: bool = False
 
 
 class Unavailable(RequestError):
@@ -97,10 +101,11 @@ class WorkerLost(Unavailable):
 class WorkerFailed(Unavailable):
     code = "worker_failed"
 
-    def __init__(self, worker: str, reason: str) -> None:
+    def __init__(self, worker: str, reason: str, is_retryable: bool = False) -> None:
         super().__init__(f"The decode worker {worker} gave the request up: {reason}")
         self.worker = worker
         self.reason = reason
+        self.is_retryable = is_retryable
 
 
 class WorkerRefused(RequestError):

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import NoReturn, Protocol
 
 from gateway.actions import Abort, Action, Fail, Leg, Revoke, Submit
-from gateway.codec import DecodeOutputs, Output, StepOutputs, ended_well
+from gateway.codec import DecodeOutputs, Output, StepOutputs, ended_well, transfer_params_of
 from gateway.errors import RequestError, ShuttingDown, WorkerFailed, WorkerRefused
 from gateway.request import Request
 from gateway.request_book import RequestBook
@@ -111,6 +111,12 @@ class FleetClient:
         error = error_of(worker, failure)
         self._do(self._book.leg_failed(worker, failure.request_id, error, self._clock()))
 
+    def ticket_refused(self, worker: str, refusal: worker_pb2.TicketRefused) -> None:
+        logger.warning(
+            "%s computes a prompt itself (%s): %s", worker, refusal.code, refusal.message
+        )
+        self._do(self._book.ticket_refused(worker, refusal.request_id, self._clock()))
+
     def worker_lost(self, worker: str) -> None:
         self._do(self._book.worker_lost(worker, self._clock()))
 
@@ -155,7 +161,8 @@ class FleetClient:
         if output.finish_reason is None:
             return
         if ended_well(output):
-            self._do(self._book.prefill_ended(output.request_id, now))
+            params = transfer_params_of(output)
+            self._do(self._book.prefill_ended(output.request_id, now, params))
         else:
             error = WorkerFailed(worker, f"the engine ended it by {output.finish_reason}")
             self._do(self._book.leg_failed(worker, output.request_id, error, now))
@@ -185,7 +192,7 @@ class FleetClient:
         elif session := self._sessions.session(action.worker):
             session.send(message_of(action))
         elif isinstance(action, Submit):
-            error = WorkerFailed(action.worker, "it is not connected")
+            error = WorkerFailed(action.worker, "it is not connected", is_retryable=True)
             self._do(self._book.leg_failed(action.worker, action.leg_id, error, self._clock()))
 
     def _fail(self, action: Fail) -> None:
@@ -201,7 +208,9 @@ class FleetClient:
 def error_of(worker: str, failure: worker_pb2.Failure) -> RequestError:
     """What a worker's refusal means for the client."""
     reason = failure.message or failure.code
-    return WorkerRefused(reason) if failure.code == BAD_REQUEST else WorkerFailed(worker, reason)
+    if failure.code == BAD_REQUEST:
+        return WorkerRefused(reason)
+    return WorkerFailed(worker, reason, failure.retryable)
 
 
 def message_of(action: Submit | Abort | Revoke) -> worker_pb2.ToWorker:
@@ -214,6 +223,7 @@ def message_of(action: Submit | Abort | Revoke) -> worker_pb2.ToWorker:
                     leg=ROLES[action.leg],
                     request=action.request.frames,
                     ticket=action.ticket.to_proto() if action.ticket else None,
+                    transfer_params=action.transfer_params,
                 )
             )
         case Abort():

@@ -44,6 +44,7 @@ from gateway.exchange import current_exchange
 from gateway.fleet_client import MAX_OPEN_REQUESTS, FleetClient
 from gateway.request import Request
 from gateway.request_life import Outcome
+from proto.prompt_digest import prompt_digest
 
 TASKS = ("generate",)
 DEFAULTS = (
@@ -112,7 +113,8 @@ class FleetCore:
         num_tokens = len(request.prompt_token_ids or ())
         exchange = current_exchange.get()
         handed = can_hand_off(request)
-        self.fleet.submit(Request(request.request_id, num_tokens, handed, frames, exchange))
+        digest = prompt_digest(request) if handed else b""
+        self.fleet.submit(Request(request.request_id, num_tokens, handed, frames, digest, exchange))
 
     async def get_output_async(self) -> StepOutputs:
         return await self.fleet.next_step()

@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -20,7 +21,7 @@ from fleet.redis_membership import RedisMembership
 from fleet.watch import MembershipWatch
 from gateway.background import beside
 from gateway.door import Door
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, StartError
 from gateway.fleet_client import FleetClient
 from gateway.http_server import bind, serve_http
 from gateway.logs import configure_logs, guard_vllm_logs
@@ -31,8 +32,10 @@ from gateway.request_book import RequestBook
 from gateway.roster import Roster
 from gateway.session import SessionLimits
 from gateway.settings import Settings, read_settings
+from gateway.ticket_office import TicketOffice
 from gateway.worker_link import Check, WorkerLink
 from proto import worker_pb2
+from proto.fleet_key import BadFleetKey, FleetKey
 
 if TYPE_CHECKING:
     from gateway.front_half import FrontHalfOptions
@@ -76,19 +79,28 @@ def prepare_environment(settings: Settings) -> None:
 async def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT. What can fail soon is tried first."""
     check_model(settings.model)
+    key = read_key(settings.fleet_key_file)
     with closing(bind(settings.host, settings.port)) as sock:
         async with RedisMembership.connect(settings.redis, settings.fleet) as membership:
             await membership.members()
-            gateway = Gateway(settings, MembershipWatch(membership))
+            gateway = Gateway(settings, key, MembershipWatch(membership))
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, gateway.stop)
             await gateway.run(sock)
 
 
+def read_key(path: Path) -> FleetKey:
+    """Raises StartError."""
+    try:
+        return FleetKey.read(path)
+    except BadFleetKey as error:
+        raise StartError(f"--fleet-key-file: {error}") from error
+
+
 class Gateway:
     """All parts of one gateway process."""
 
-    def __init__(self, settings: Settings, watch: MembershipWatch) -> None:
+    def __init__(self, settings: Settings, key: FleetKey, watch: MembershipWatch) -> None:
         # Here, because importing vLLM takes seconds and no other error shall wait for it.
         from gateway import front_half
 
@@ -102,7 +114,9 @@ class Gateway:
         self.roster = Roster(watch.changes(), self._make_link, version)
         self.book = RequestBook(
             lambda: self.roster.view(self.book.ledger),
+            TicketOffice(key, settings.timeouts.ticket_lease),
             settings.timeouts,
+            settings.dispatch,
             on_end=self._metrics.life_ended,
         )
         self._fleet = FleetClient(self.book, self.roster, front_half.OutputsDecoder())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -117,6 +117,7 @@ class KeptOfVllm(Collector):
 
 
 Read = Callable[[worker_pb2.LoadReport], float]
+ReadCauses = Callable[[worker_pb2.LoadReport], Mapping[str, int]]
 
 GAUGES: tuple[tuple[str, str, Read], ...] = (
     ("running", "Sequences that the worker runs", lambda r: r.num_running),
@@ -125,16 +126,41 @@ GAUGES: tuple[tuple[str, str, Read], ...] = (
     ("kv_blocks_used", "KV blocks in use", lambda r: r.num_kv_blocks_used),
     ("open_sends", "Tickets that it holds KV for", lambda r: r.transfers.open_sends),
     ("open_loads", "Tickets that it waits for", lambda r: r.transfers.open_loads),
+    ("open_tickets", "Tickets that it has taken and not closed", lambda r: r.tickets.num_open),
+    ("ticket_bytes", "KV that they hold or wait for", lambda r: r.tickets.num_bytes),
+    (
+        "next_ticket_deadline_seconds",
+        "Until the first of their leases ends, when last reported",
+        lambda r: r.tickets.next_deadline_seconds,
+    ),
+    ("kv_held_bytes", "KV kept for open sends", lambda r: r.transfers.held_bytes),
+    ("kv_awaited_bytes", "KV that open loads wait for", lambda r: r.transfers.awaited_bytes),
+    ("staging_bytes", "Staging memory in use", lambda r: r.transfers.staging_bytes),
+    ("links", "Connections to peers", lambda r: r.transfers.links),
 )
 COUNTERS: tuple[tuple[str, str, Read], ...] = (
     ("kv_sent_bytes", "KV sent", lambda r: r.transfers.sent_bytes),
     ("kv_received_bytes", "KV received", lambda r: r.transfers.received_bytes),
+    ("segments_sent", "Segments of KV sent", lambda r: r.transfers.sent_segments),
+    ("segments_received", "Segments of KV received", lambda r: r.transfers.received_segments),
+    ("segments_late", "Segments for closed tickets", lambda r: r.transfers.late_segments),
+    (
+        "messages_rejected",
+        "Control messages without the fleet's seal",
+        lambda r: r.transfers.rejected_messages,
+    ),
     ("sends_completed", "Tickets whose KV was sent", lambda r: r.transfers.sends_completed),
     ("sends_failed", "Tickets whose KV was not sent", lambda r: r.transfers.sends_failed),
     ("loads_completed", "Tickets whose KV came", lambda r: r.transfers.loads_completed),
     ("loads_failed", "Tickets that were recomputed", lambda r: r.transfers.loads_failed),
     ("load_seconds", "From asking for KV to having it", lambda r: r.transfers.load_seconds),
     ("exposed_seconds", "From KV computed to sent", lambda r: r.transfers.exposed_seconds),
+)
+
+
+BY_CAUSE: tuple[tuple[str, str, ReadCauses], ...] = (
+    ("tickets_refused", "Tickets that it did not take", lambda r: r.tickets.refused),
+    ("transfer_failures", "Tickets that ended without use", lambda r: r.transfers.failures),
 )
 
 
@@ -155,6 +181,13 @@ class WorkerMetrics(Collector):
             counter = CounterMetricFamily(f"baton_worker_{name}", text, labels=["worker"])
             for worker, report in reports.items():
                 counter.add_metric([worker], read(report))
+            yield counter
+        for name, text, read_causes in BY_CAUSE:
+            labels = ["worker", "cause"]
+            counter = CounterMetricFamily(f"baton_worker_{name}", text, labels=labels)
+            for worker, report in reports.items():
+                for cause, count in read_causes(report).items():
+                    counter.add_metric([worker, cause], count)
             yield counter
 
     def _reports(self) -> dict[str, worker_pb2.LoadReport]:

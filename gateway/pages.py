@@ -85,6 +85,7 @@ def row_of(link: WorkerLink) -> dict[str, Any]:
         "address": link.member.address,
         "state": link.state.value,
         "reason": link.reason,
+        "report_age_seconds": link.session.report_age_seconds if link.session else None,
         "load": load_of(report or worker_pb2.LoadReport()),
     }
 
@@ -95,8 +96,11 @@ def load_of(report: worker_pb2.LoadReport) -> dict[str, Any]:
         "num_waiting": report.num_waiting,
         "num_kv_blocks": report.num_kv_blocks,
         "num_kv_blocks_used": report.num_kv_blocks_used,
-        "transfers": {
-            field.name: getattr(report.transfers, field.name)
-            for field in worker_pb2.Transfers.DESCRIPTOR.fields
-        },
+        "transfers": values_of(report.transfers),
+        "tickets": values_of(report.tickets),
     }
+
+
+def values_of(message: worker_pb2.Transfers | worker_pb2.Tickets) -> dict[str, Any]:
+    values = {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
+    return {name: dict(x) if isinstance(x, Mapping) else x for name, x in values.items()}

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from gateway.request import Request
 from proto import worker_pb2
+from proto.layout import KvLayout, obstacle
 
 # What another gateway's request is taken to weigh: its prompt is not known here.
 FOREIGN_TOKENS = 512
@@ -21,8 +22,10 @@ class WorkerView:
     """One usable worker. `key` is "worker_id/incarnation"; `num_tokens` in prompts of ours."""
 
     key: str
+    layout: KvLayout = field(repr=False)
     worker_id: str = ""
     incarnation: str = ""
+    model_fingerprint: str = ""
     transfer_addresses: tuple[bytes, ...] = field(default=(), repr=False)
     num_legs: int = 0
     num_tokens: int = 0
@@ -35,6 +38,10 @@ class WorkerView:
             return self.num_tokens
         reported = self.report.num_running + self.report.num_waiting
         return self.num_tokens + FOREIGN_TOKENS * max(0, reported - self.num_legs)
+
+    def can_prefill_for(self, decode: WorkerView) -> bool:
+        """Its KV can be had there, converted if need be."""
+        return self.key != decode.key and obstacle(self.layout, decode.layout) is None
 
     @property
     def kv_used(self) -> float:
@@ -50,6 +57,14 @@ class FleetView:
 
     decode: tuple[WorkerView, ...] = ()
     prefill: tuple[WorkerView, ...] = ()
+
+    def without(self, worker: str, source: str | None = None) -> FleetView:
+        """The decode workers but this one; with a `source`, those that its KV can be had on."""
+        others = (each for each in self.decode if each.key != worker)
+        sources = [each for each in self.prefill if each.key == source]
+        return FleetView(
+            tuple(each for each in others if all(x.can_prefill_for(each) for x in sources))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +89,8 @@ class LeastLoaded:
             return None
         if not request.can_hand_off:
             return Placement(decode)
-        others = (worker for worker in fleet.prefill if worker.key != decode.key)
-        return Placement(decode, least_loaded(others))
+        fitting = (worker for worker in fleet.prefill if worker.can_prefill_for(decode))
+        return Placement(decode, least_loaded(fitting))
 
 
 def least_loaded(workers: Iterable[WorkerView]) -> WorkerView | None:

@@ -15,13 +15,15 @@ class Request:
     """One sequence to generate.
 
     `frames` is the encoded engine request, the same for both legs. `can_hand_off`: KV
-    computed elsewhere would serve it. `exchange` is the HTTP request it came from, if any.
+    computed elsewhere would serve it, and `prompt_digest` says of what prompt. `exchange` is
+    the HTTP request it came from, if any.
     """
 
     request_id: str
     num_prompt_tokens: int
     can_hand_off: bool
     frames: tuple[bytes, ...] = field(default=(), repr=False)
+    prompt_digest: bytes = field(default=b"", repr=False)
     exchange: Exchange | None = field(default=None, repr=False)
 
     @property

@@ -13,21 +13,24 @@ from gateway.actions import Action, Fail
 from gateway.errors import NoDecodeWorker, RequestError, WorkerLost
 from gateway.placement import FleetView, LeastLoaded, Placer, WorkerView
 from gateway.request import Request
-from gateway.request_life import Outcome, RequestLife, Stage
+from gateway.request_life import Dispatch, Outcome, RequestLife, Stage
 from gateway.siblings import Siblings
+from gateway.ticket_office import TicketOffice
 from gateway.timeouts import Timeouts
 from gateway.worker_ledger import WorkerLedger
-from proto.ticket import Ticket
 
 
 @dataclass(slots=True)
 class RequestBook:
-    """`fleet` is asked for the usable workers at each placement; `on_end` is told of each
-    life when it has ended. `lives` has every open request by its id.
+    """`fleet` is asked for the usable workers at each placement, `tickets` for a ticket at each
+    hand-off; `on_end` is told of each life when it has ended. `lives` has every open request
+    by its id.
     """
 
     fleet: Callable[[], FleetView]
+    tickets: TicketOffice
     timeouts: Timeouts = field(default_factory=Timeouts)
+    dispatch: Dispatch = Dispatch.TOGETHER
     placer: Placer = field(default_factory=LeastLoaded)
     on_end: Callable[[RequestLife], None] = lambda life: None
     ledger: WorkerLedger = field(default_factory=WorkerLedger)
@@ -85,11 +88,17 @@ class RequestBook:
             actions += self.failed(life, error, now)
         return actions
 
-    def prefill_ended(self, leg_id: str, now: float) -> list[Action]:
+    def prefill_ended(self, leg_id: str, now: float, transfer_params: bytes = b"") -> list[Action]:
         if life := self._prefills.get(leg_id):
-            life.prefill_ended(now)
-            return self._settle(life, [], now)
+            return self._settle(life, life.prefill_ended(now, transfer_params), now)
         return []
+
+    def ticket_refused(self, worker: str, leg_id: str, now: float) -> list[Action]:
+        """The worker runs this decode leg without its hand-off."""
+        life = self.lives.get(leg_id)
+        if life is None or life.decode_worker != worker:
+            return []
+        return self._settle(life, life.ticket_refused(now), now)
 
     def leg_failed(self, worker: str, leg_id: str, error: RequestError, now: float) -> list[Action]:
         """The worker gave one leg up. Unknown legs are passed over: they have ended."""
@@ -98,6 +107,8 @@ class RequestBook:
         life = self.lives.get(leg_id)
         if life is None or life.decode_worker != worker:
             return []
+        if other := self._other_worker(life, error):
+            return self._settle(life, life.move(now, other.key), now)
         return self.failed(life, error, now)
 
     def worker_lost(self, worker: str, now: float) -> list[Action]:
@@ -143,16 +154,18 @@ class RequestBook:
         decode, prefill = placement.decode, placement.prefill
         if prefill is None:
             return self._settle(life, life.submit(now, decode.key), now)
-        ticket = self._issue(prefill)
-        return self._settle(life, life.submit(now, decode.key, prefill.key, ticket), now)
+        ticket = self.tickets.issue(prefill, life.request)
+        actions = life.submit(now, decode.key, prefill.key, ticket, self.dispatch)
+        return self._settle(life, actions, now)
 
-    def _issue(self, source: WorkerView) -> Ticket:
-        return Ticket.issue(
-            source.worker_id,
-            source.incarnation,
-            source.transfer_addresses,
-            self.timeouts.ticket_lease,
-        )
+    def _other_worker(self, life: RequestLife, error: RequestError) -> WorkerView | None:
+        """Who takes a decode leg that its worker gave up before the first token; once."""
+        if not error.is_retryable or life.has_moved or life.stage is not Stage.SUBMITTED:
+            return None
+        assert life.decode_worker
+        others = self.fleet().without(life.decode_worker, life.source if life.ticket else None)
+        placement = self.placer.place(life.request, others)
+        return placement.decode if placement else None
 
     def _leg_lost(self, worker: str, leg_id: str, now: float) -> list[Action]:
         if life := self._prefills.get(leg_id):

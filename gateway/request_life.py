@@ -1,10 +1,12 @@
 """The life of one request: which legs are open, and what to do when something happens.
 
-    WAITING ── submit ──► SUBMITTED ── first token ──► STREAMING ── finish ──► ENDED
-       └──────────────── abort, fail (from any stage) ──────────────────────────┘
+    WAITING ─── submit ───► SUBMITTED ── first token ──► STREAMING ── finish ──► ENDED
+       └─ submit ─► PREFILLING ─┘                                                  │
+       └──────────────── abort, fail (from any stage) ─────────────────────────────┘
 
-With a ticket, a prefill leg runs beside the decode leg. When it ends badly or late before
-the first token, the ticket is revoked and the decode worker computes the prompt itself.
+With a ticket, a prefill leg runs beside the decode leg; PREFILLING, the decode leg waits
+until it has ended. When it ends badly or late before the first token, or the decode worker
+refuses the ticket, the decode worker computes the prompt itself.
 
 Pure and synchronous: each method changes the state and returns what to do. `now` is in
 seconds of any steady clock.
@@ -26,6 +28,7 @@ NEVER = float("inf")
 
 class Stage(Enum):
     WAITING = "waiting"
+    PREFILLING = "prefilling"
     SUBMITTED = "submitted"
     STREAMING = "streaming"
     ENDED = "ended"
@@ -37,18 +40,29 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
+class Dispatch(StrEnum):
+    """When the decode leg of a hand-off is submitted."""
+
+    TOGETHER = "together"  # with the prefill leg: KV is streamed while it is computed
+    PREFILL_FIRST = "prefill-first"  # after it: KV is pulled when all of it is there
+
+
 class Handoff(StrEnum):
     """How the prompt's KV came to be on the decode worker."""
 
     MOVED = "moved"  # from the prefill worker
     LOCAL = "local"  # computed there from the start
     REVOKED = "revoked"  # computed there after the prefill leg was lost
+    REFUSED = "refused"  # computed there because the ticket was not taken
     FAILED = "failed"  # it did not: the request ended before
 
 
 @dataclass(slots=True)
 class RequestLife:
-    """`decode_worker` and `prefill_worker` name the open legs' workers; None: not open."""
+    """`decode_worker` and `prefill_worker` name the open legs' workers; None: not open.
+
+    PREFILLING, `decode_worker` is where the decode leg will be.
+    """
 
     request: Request
     timeouts: Timeouts
@@ -64,7 +78,9 @@ class RequestLife:
     total_seconds: float | None = None
     handoff: Handoff | None = None
     outcome: Outcome | None = None
-    _source: str | None = None
+    has_moved: bool = False
+    source: str | None = None
+    _transfer_params: bytes = b""
 
     def __post_init__(self) -> None:
         self.deadline = self.arrived_at + self.timeouts.first_token
@@ -86,20 +102,30 @@ class RequestLife:
         return tuple((worker, leg_id) for worker, leg_id in legs if worker is not None)
 
     def submit(
-        self, now: float, decode: str, prefill: str | None = None, ticket: Ticket | None = None
+        self,
+        now: float,
+        decode: str,
+        prefill: str | None = None,
+        ticket: Ticket | None = None,
+        dispatch: Dispatch = Dispatch.TOGETHER,
     ) -> list[Action]:
-        """Decode first, so that it has told the prefill worker where to push in time."""
-        self.stage = Stage.SUBMITTED
+        """Together: decode first, so that it has told the prefill worker where to push in time."""
         self.decode_worker, self.ticket = decode, ticket
+        if prefill is None:
+            return [self._submit_decode(now)]
+        self.prefill_worker = self.source = prefill
+        self.prefill_deadline = now + self.timeouts.prefill
+        prefill_leg = Submit(prefill, Leg.PREFILL, self.prefill_leg_id, self.request, ticket)
+        if dispatch is Dispatch.TOGETHER:
+            return [self._submit_decode(now), prefill_leg]
+        self.stage = Stage.PREFILLING
         self.deadline = now + self.timeouts.first_token
-        actions: list[Action] = [
-            Submit(decode, Leg.DECODE, self.decode_leg_id, self.request, ticket)
-        ]
-        if prefill is not None:
-            self.prefill_worker = self._source = prefill
-            self.prefill_deadline = now + self.timeouts.prefill
-            actions.append(Submit(prefill, Leg.PREFILL, self.prefill_leg_id, self.request, ticket))
-        return actions
+        return [prefill_leg]
+
+    def move(self, now: float, decode: str) -> list[Action]:
+        """The decode worker gave its leg up before the first token: another takes its place."""
+        self.decode_worker, self.has_moved = decode, True
+        return [self._submit_decode(now)]
 
     def first_token(self, now: float) -> None:
         self.stage = Stage.STREAMING
@@ -109,22 +135,35 @@ class RequestLife:
             self.handoff = Handoff.MOVED if self.ticket else Handoff.LOCAL
         self.ticket = None
 
-    def prefill_ended(self, now: float) -> None:
+    def prefill_ended(self, now: float, transfer_params: bytes = b"") -> list[Action]:
         """The prefill leg ended well: the KV is on its way or there."""
         self.prefill_seconds = now - self.arrived_at
+        self._transfer_params = transfer_params
         self._close_prefill()
+        return [self._submit_decode(now)] if self.stage is Stage.PREFILLING else []
 
     def prefill_failed(self, now: float, reason: str, is_reachable: bool = True) -> list[Action]:
         """`is_reachable`: the prefill worker can still be told to stop."""
-        worker, ticket = self.prefill_worker, self.ticket
+        ticket = self.ticket
+        actions = self._abort_prefill() if is_reachable else []
         self._close_prefill()
-        actions: list[Action] = []
-        if worker and is_reachable:
-            actions.append(Abort(worker, self.prefill_leg_id))
-        if ticket and self.decode_worker:
-            actions.append(Revoke(self.decode_worker, ticket.id, reason))
-            self.handoff, self.ticket = Handoff.REVOKED, None
-            self.deadline = now + self.timeouts.first_token
+        if not ticket or not self.decode_worker:
+            return actions
+        self.handoff, self.ticket = Handoff.REVOKED, None
+        if self.stage is Stage.PREFILLING:
+            return [*actions, self._submit_decode(now)]
+        self.deadline = now + self.timeouts.first_token
+        return [*actions, Revoke(self.decode_worker, ticket.id, reason)]
+
+    def ticket_refused(self, now: float) -> list[Action]:
+        """The decode worker computes the prompt itself: what the prefill worker does is in vain."""
+        if not self.ticket or not self.source:
+            return []
+        revoke = Revoke(self.source, self.ticket.id, "the decode worker refused the ticket")
+        actions = [*self._abort_prefill(), revoke]
+        self._close_prefill()
+        self.handoff, self.ticket = Handoff.REFUSED, None
+        self.deadline = now + self.timeouts.first_token
         return actions
 
     def finish(self, now: float) -> list[Action]:
@@ -159,7 +198,9 @@ class RequestLife:
         assert ended == (self.total_seconds is not None), self
         assert not (ended and self.open_legs()), self
         assert not (ended and self.ticket), self
-        assert (self.stage in (Stage.SUBMITTED, Stage.STREAMING)) == bool(self.decode_worker), self
+        is_under_way = self.stage in (Stage.PREFILLING, Stage.SUBMITTED, Stage.STREAMING)
+        assert is_under_way == bool(self.decode_worker), self
+        assert self.stage is not Stage.PREFILLING or (self.prefill_worker and self.ticket), self
         assert (self.prefill_deadline < NEVER) == bool(self.prefill_worker), self
         assert not (self.stage is Stage.STREAMING and self.ticket), self
 
@@ -168,14 +209,29 @@ class RequestLife:
             return TimedOut("further token", self.timeouts.between_tokens)
         return TimedOut("first token", self.timeouts.first_token)
 
+    def _submit_decode(self, now: float) -> Submit:
+        assert self.decode_worker
+        self.stage = Stage.SUBMITTED
+        self.deadline = now + self.timeouts.first_token
+        params = self._transfer_params if self.ticket else b""
+        return Submit(
+            self.decode_worker, Leg.DECODE, self.decode_leg_id, self.request, self.ticket, params
+        )
+
+    def _abort_prefill(self) -> list[Action]:
+        return [Abort(self.prefill_worker, self.prefill_leg_id)] if self.prefill_worker else []
+
     def _close_prefill(self) -> None:
         self.prefill_worker, self.prefill_deadline = None, NEVER
 
     def _end(self, now: float, outcome: Outcome) -> list[Action]:
-        actions: list[Action] = [Abort(worker, leg_id) for worker, leg_id in self.open_legs()]
-        if self.ticket and self._source:
+        actions: list[Action] = []
+        if self.decode_worker and self.stage is not Stage.PREFILLING:
+            actions.append(Abort(self.decode_worker, self.decode_leg_id))
+        actions += self._abort_prefill()
+        if self.ticket and self.source:
             # The source may hold the KV for a decode leg that will never fetch it.
-            actions.append(Revoke(self._source, self.ticket.id, f"request {outcome}"))
+            actions.append(Revoke(self.source, self.ticket.id, f"request {outcome}"))
         self._close_prefill()
         self.decode_worker = self.ticket = None
         self.stage, self.outcome = Stage.ENDED, outcome

@@ -9,8 +9,9 @@ from typing import NoReturn
 
 from fleet.member import Member
 from fleet.presence import Change
-from gateway.compatibility import mismatch, version_mismatch
+from gateway.compatibility import layout_misfit, mismatch, version_mismatch
 from gateway.errors import StartError, WorkerIncompatible
+from gateway.introductions import Introductions, Party
 from gateway.placement import FleetView
 from gateway.session import WorkerSession
 from gateway.worker_ledger import WorkerLedger
@@ -25,7 +26,8 @@ MakeLink = Callable[[Member, Check, Callable[[], None]], WorkerLink]
 class Roster:
     """One link per member, each in its own task, while `run` runs.
 
-    The first worker that describes itself sets the standard that all others must meet.
+    Who describes itself must serve the same as those that are there, and find one whose KV it
+    can use or that can use its own, unless there is nobody to be paired with yet.
     """
 
     def __init__(
@@ -35,7 +37,8 @@ class Roster:
         self._changes = changes
         self._make_link = make_link
         self._vllm_version = vllm_version
-        self._standard: worker_pb2.Description | None = None
+        self._fitting: dict[str, worker_pb2.Description] = {}
+        self._introductions = Introductions()
         self._changed = asyncio.Event()
 
     async def run(self) -> NoReturn:
@@ -106,10 +109,18 @@ class Roster:
     def _meet(self, member: Member, tasks: asyncio.TaskGroup) -> None:
         key = f"{member.worker_id}/{member.incarnation}"
         if link := self.links.get(key):
-            link.come_back()
+            self._welcome_back(link)
             return
-        link = self.links[key] = self._make_link(member, self._check, self._changed.set)
+        link = self.links[key] = self._make_link(member, self._check, self._link_changed)
         tasks.create_task(self._keep(link), name=f"link to {key}")
+
+    def _welcome_back(self, link: WorkerLink) -> None:
+        try:
+            if link.description is not None:
+                self._check(link.description)
+            link.come_back()
+        except WorkerIncompatible as error:
+            link.refuse(error.reason)
 
     async def _keep(self, link: WorkerLink) -> None:
         await link.run()
@@ -119,21 +130,37 @@ class Roster:
     def _part(self, member: Member) -> None:
         if not (link := self.links.get(f"{member.worker_id}/{member.incarnation}")):
             return
+        self._fitting.pop(link.key, None)
         link.leave()
         if link.state is LinkState.REFUSED:
             self._forget(link)
 
     def _forget(self, link: WorkerLink) -> None:
         self.links.pop(link.key, None)
+        self._link_changed()
+
+    def _link_changed(self) -> None:
         self._changed.set()
+        parties = [
+            Party(link.key, link.session, link.description, link.layout)
+            for link in self.links.values()
+            if link.session is not None and link.description and link.layout
+        ]
+        for session, message in self._introductions.update(parties):
+            session.send(message)
 
     def _check(self, description: worker_pb2.Description) -> None:
-        reason = version_mismatch(description, self._vllm_version)
-        if not reason and self._standard:
-            reason = mismatch(self._standard, description)
+        """Raises WorkerIncompatible."""
+        key = f"{description.worker_id}/{description.incarnation}"
+        others = [each for other, each in self._fitting.items() if other != key]
+        reason = (
+            version_mismatch(description, self._vllm_version)
+            or next((found for each in others if (found := mismatch(each, description))), None)
+            or layout_misfit(description, others)
+        )
         if reason:
             raise WorkerIncompatible(description.worker_id, reason)
-        self._standard = self._standard or description
+        self._fitting[key] = description
 
     def __repr__(self) -> str:
         states = ", ".join(f"{link.key} {link.state}" for link in self.links.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
@@ -27,6 +28,9 @@ class SessionEvents(Protocol):
     def leg_failed(self, worker: str, failure: worker_pb2.Failure) -> None:
         """The worker gave one leg up."""
 
+    def ticket_refused(self, worker: str, refusal: worker_pb2.TicketRefused) -> None:
+        """The worker runs one decode leg without its hand-off."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
@@ -47,6 +51,7 @@ class WorkerSession:
     ) -> None:
         self.worker = worker
         self.report: worker_pb2.LoadReport | None = None
+        self._reported_at = 0.0
         self._call = call
         self._events = events
         self._limits = limits
@@ -61,6 +66,11 @@ class WorkerSession:
             self._unsent.put_nowait(message)
         except asyncio.QueueFull:
             self._overflowed.set()
+
+    @property
+    def report_age_seconds(self) -> float | None:
+        """None if there is no report yet."""
+        return time.monotonic() - self._reported_at if self.report else None
 
     async def ping(self, timeout_seconds: float) -> None:
         """`report` is fresh then. Raises TimeoutError."""
@@ -107,11 +117,13 @@ class WorkerSession:
             case "step":
                 await self._take_step(message.step.outputs)
             case "load":
-                self.report = message.load
+                self._take_report(message.load)
             case "pong":
                 self._take_pong(message.pong)
             case "failure":
                 self._events.leg_failed(self.worker, message.failure)
+            case "ticket_refused":
+                self._events.ticket_refused(self.worker, message.ticket_refused)
             case other:
                 raise SessionLost(self.worker, f"it sent an unexpected message ({other})")
 
@@ -122,9 +134,12 @@ class WorkerSession:
             reason = f"it sent outputs that cannot be read ({type(error).__name__})"
             raise SessionLost(self.worker, reason) from error
 
+    def _take_report(self, report: worker_pb2.LoadReport) -> None:
+        self.report, self._reported_at = report, time.monotonic()
+
     def _take_pong(self, pong: worker_pb2.Pong) -> None:
         if pong.HasField("load"):
-            self.report = pong.load
+            self._take_report(pong.load)
         waiting = self._pongs.get(pong.nonce)
         if waiting is not None and not waiting.done():
             waiting.set_result(None)

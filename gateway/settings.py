@@ -13,6 +13,7 @@ from fleet.errors import BadFleetUrl
 from fleet.member import NAME
 from fleet.url import check_url
 from gateway.errors import StartError
+from gateway.request_life import Dispatch
 from gateway.timeouts import Timeouts
 
 
@@ -35,6 +36,8 @@ def check_fleet(name: str) -> str:
     return name
 
 
+HOW_TO_MAKE_A_KEY = "`baton key > FILE` makes one for the whole fleet"
+
 HELP = """\
 The OpenAI and Anthropic surface of a fleet of prefill and decode workers.
 
@@ -43,7 +46,7 @@ then serves /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages, 
 /tokenize, /detokenize, /health, /metrics and /fleet/workers.
 
   python -m gateway --model ./SmolLM2-135M-Instruct --served-model-name smol \\
-      --redis redis://127.0.0.1:6379 --expect-prefill 1 --expect-decode 2 --port 8000
+      --redis redis://127.0.0.1:6379 --fleet-key-file fleet.key --expect-decode 2
 
 Each flag can also be given by the environment: --first-token-seconds as
 BATON_FIRST_TOKEN_SECONDS. A flag goes before the environment.
@@ -73,6 +76,9 @@ class Settings(BaseSettings):
     redis: Annotated[str, AfterValidator(check_redis)] = Field(
         "redis://127.0.0.1:6379/0", description="fleet state: redis://, rediss:// or unix://"
     )
+    fleet_key_file: Path = Field(
+        description="the fleet's key, which signs tickets: `baton key > FILE` makes one"
+    )
     fleet: Annotated[str, AfterValidator(check_fleet)] = Field(
         "baton", description="the fleet's name"
     )
@@ -89,6 +95,9 @@ class Settings(BaseSettings):
         "", description='more flags of vLLM, e.g. "--reasoning-parser qwen3"'
     )
     max_body_mib: int = Field(8, ge=1, le=1024, description="largest request body, in MiB")
+    dispatch: Dispatch = Field(
+        Dispatch.TOGETHER, description="when decode starts: together with prefill, or after it"
+    )
     connect_seconds: float = Field(5, gt=0, description="time for a worker to answer a connection")
     prefill_seconds: float = Field(
         120, gt=0, description="time for a prefill; later, the decode worker does it"
@@ -121,6 +130,8 @@ def read_settings(words: list[str]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         flag = "--" + "-".join(str(part) for part in first["loc"]).replace("_", "-")
+        if first["type"] == "missing" and flag == "--fleet-key-file":
+            raise StartError(f"{flag} is required: {HOW_TO_MAKE_A_KEY}") from error
         raise StartError(f"{flag}: {first['msg'].removeprefix('Value error, ')}") from error
     except SettingsError as error:
         raise StartError(str(error).removeprefix("error parsing CLI: ")) from error

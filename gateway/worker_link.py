@@ -16,6 +16,7 @@ from gateway.session import SessionEvents, SessionLimits, WorkerSession
 from gateway.worker_connection import describe, open_channel, open_session
 from gateway.worker_ledger import WorkerLedger
 from proto import worker_pb2
+from proto.layout import KvLayout
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class WorkerLink:
         self.state = LinkState.CONNECTING
         self.reason = ""
         self.description: worker_pb2.Description | None = None
+        self.layout: KvLayout | None = None
         self.session: WorkerSession | None = None
         self.has_left = False
         self._hello = hello
@@ -80,11 +82,13 @@ class WorkerLink:
 
     def view(self, ledger: WorkerLedger) -> WorkerView:
         """For placement. The link must be described."""
-        assert self.description is not None
+        assert self.description is not None and self.layout is not None
         return WorkerView(
             self.key,
+            self.layout,
             self.description.worker_id,
             self.description.incarnation,
+            self.description.model_fingerprint,
             tuple(self.description.transfer_addresses),
             ledger.num_legs(self.key),
             ledger.num_tokens(self.key),
@@ -102,6 +106,10 @@ class WorkerLink:
         self.has_left = False
         if self.state is LinkState.LEAVING:
             self._become(LinkState.READY if self.session else LinkState.LOST)
+
+    def refuse(self, reason: str) -> None:
+        """It fits no more."""
+        self._become(LinkState.REFUSED, reason)
 
     async def run(self) -> None:
         """Returns when the worker is refused, or lost after it has left."""
@@ -126,6 +134,7 @@ class WorkerLink:
         async with open_channel(self.member.address) as stub:
             self.description = await describe(stub, self.key, seconds)
             self._check(self.description)
+            self.layout = KvLayout.from_proto(self.description.kv_layout)
             async with open_session(
                 stub, self.key, self._hello, self._events, self._limits, seconds
             ) as session:

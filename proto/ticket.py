@@ -102,8 +102,8 @@ class Ticket:
                 self.layout_fingerprint,
                 self.prompt_digest,
                 self.num_tokens,
-                self.expires_at,
-                self.lease_seconds,
+                float(self.expires_at),
+                float(self.lease_seconds),
             )
         )
 

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gateway.placement import FleetView, WorkerView
 from gateway.request import Request
 from gateway.request_book import RequestBook
-from gateway.request_life import RequestLife
+from gateway.request_life import Dispatch, RequestLife
+from gateway.ticket_office import TicketOffice
 from gateway.timeouts import Timeouts
 from proto import worker_pb2
+from proto.layout import KvLayout
 from proto.ticket import Ticket
+from tests.proto.builders import KEY, LAYOUT
+from tests.proto.builders import make_ticket as make_signed_ticket
 
 PATIENCE_SECONDS = 10.0
 TIMEOUTS = Timeouts(connect=1, prefill=10, first_token=30, between_tokens=5)
+TICKETS = TicketOffice(KEY, TIMEOUTS.ticket_lease)
 
 
 def make_request(
     request_id: str = "r", num_prompt_tokens: int = 100, can_hand_off: bool = True
 ) -> Request:
-    return Request(request_id, num_prompt_tokens, can_hand_off, frames=(b"request",))
+    return Request(request_id, num_prompt_tokens, can_hand_off, (b"request",), b"x" * 32)
 
 
 def make_ticket() -> Ticket:
-    return Ticket.issue("p", "1", (b"address",), 10.0)
+    return make_signed_ticket(source_worker="p", source_incarnation="1")
 
 
 def make_life(request: Request | None = None) -> RequestLife:
@@ -43,13 +50,19 @@ def make_report(
 
 
 def make_worker(
-    key: str, num_tokens: int = 0, num_legs: int = 0, report: worker_pb2.LoadReport | None = None
+    key: str,
+    num_tokens: int = 0,
+    num_legs: int = 0,
+    report: worker_pb2.LoadReport | None = None,
+    layout: KvLayout = LAYOUT,
 ) -> WorkerView:
     worker_id, _, incarnation = key.partition("/")
     return WorkerView(
         key,
+        layout,
         worker_id,
         incarnation,
+        "model",
         (b"address of " + worker_id.encode(),),
         num_legs,
         num_tokens,
@@ -58,11 +71,14 @@ def make_worker(
 
 
 class Fleet:
-    """Usable workers by name; tests take some away."""
+    """Usable workers by name; tests take some away. `layouts` has those of the odd ones."""
 
-    def __init__(self, decode: str = "d1", prefill: str = "p1") -> None:
+    def __init__(
+        self, decode: str = "d1", prefill: str = "p1", layouts: Mapping[str, KvLayout] | None = None
+    ) -> None:
         self.decode = decode.split()
         self.prefill = prefill.split()
+        self._layouts = layouts or {}
         self.book: RequestBook | None = None
 
     def __call__(self) -> FleetView:
@@ -76,10 +92,15 @@ class Fleet:
     def _views(self, workers: list[str]) -> tuple[WorkerView, ...]:
         assert self.book is not None
         tokens = self.book.ledger.num_tokens
-        return tuple(make_worker(worker, tokens(worker)) for worker in workers)
+        layout = self._layouts.get
+        return tuple(
+            make_worker(worker, tokens(worker), layout=layout(worker, LAYOUT)) for worker in workers
+        )
 
 
-def make_book(fleet: Fleet | None = None) -> tuple[RequestBook, Fleet]:
+def make_book(
+    fleet: Fleet | None = None, dispatch: Dispatch = Dispatch.TOGETHER
+) -> tuple[RequestBook, Fleet]:
     fleet = fleet or Fleet()
-    fleet.book = RequestBook(fleet, TIMEOUTS)
+    fleet.book = RequestBook(fleet, TICKETS, TIMEOUTS, dispatch)
     return fleet.book, fleet

@@ -25,7 +25,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def whole_gateway(tiny_model: Path) -> AsyncIterator[Served]:
-    prepare_environment(Settings.model_validate({"model": str(tiny_model)}))
+    prepare_environment(
+        Settings.model_validate({"model": str(tiny_model), "fleet_key_file": "unread"})
+    )
     with warnings.catch_warnings():
         # Importing vLLM and its libraries warns of much that is not ours.
         warnings.simplefilter("ignore")

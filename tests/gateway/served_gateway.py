@@ -15,6 +15,7 @@ from gateway.http_server import bind
 from gateway.main import Gateway
 from gateway.settings import Settings
 from tests.gateway.stand_in_worker import Fabric, StandInWorker, Wire, serving
+from tests.proto.builders import KEY
 
 
 class ListedMembers:
@@ -59,8 +60,9 @@ async def served_gateway(model: Path, wire: Wire, **settings: object) -> AsyncIt
     async with serving(prefill, decode):
         members = ListedMembers(prefill.member, decode.member)
         values = {"model": str(model), "served_model_name": "tiny,alias", "port": 0, **settings}
+        values["fleet_key_file"] = "unread"
         gateway = Gateway(
-            Settings.model_validate(values), MembershipWatch(members, poll_seconds=0.01)
+            Settings.model_validate(values), KEY, MembershipWatch(members, poll_seconds=0.01)
         )
         with bind("127.0.0.1", 0) as sock:
             running = asyncio.ensure_future(gateway.run(sock))

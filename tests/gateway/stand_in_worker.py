@@ -13,7 +13,9 @@ import msgspec
 
 from fleet.member import Member, Role, new_incarnation
 from proto import worker_pb2
+from proto.ticket import Ticket
 from proto.worker_pb2_grpc import WorkerServicer, add_WorkerServicer_to_server
+from tests.proto.builders import KEY, LAYOUT
 
 VLLM_VERSION = "0.32.0"
 ROLES = {Role.PREFILL: worker_pb2.ROLE_PREFILL, Role.DECODE: worker_pb2.ROLE_DECODE}
@@ -55,6 +57,7 @@ class PlainOutput(msgspec.Struct):
     request_id: str
     new_token_ids: list[int]
     finish_reason: str | None
+    kv_transfer_params: dict[str, Any] | None = None
 
 
 class PlainStep(msgspec.Struct):
@@ -97,6 +100,10 @@ class Behaviour:
     # Legs that get so many tokens out before they wait for `decode_may_go_on` again.
     free_tokens: int = 0
     refuse_with: str | None = None
+    # Of proto Failure.
+    refusal_is_retryable: bool = False
+    # A code: decode legs go on without their ticket.
+    refuse_tickets_with: str | None = None
     finish_with: str | None = None
     answers_pings: bool = True
     garbles_outputs: bool = False
@@ -116,6 +123,7 @@ class StandInWorker(WorkerServicer):
         self.submitted: list[worker_pb2.Submit] = []
         self.aborted: list[str] = []
         self.revoked: list[bytes] = []
+        self.peers: list[str] = []
         self.open_legs: dict[str, asyncio.Task[None]] = {}
         self.num_sessions = 0
         self.description = self._describe()
@@ -190,6 +198,7 @@ class StandInWorker(WorkerServicer):
 
         reader = asyncio.ensure_future(read())
         self.num_sessions += 1
+        self.peers = []
         try:
             while (message := await outbox.get()) is not None:
                 yield message
@@ -222,13 +231,20 @@ class StandInWorker(WorkerServicer):
             case "revoke":
                 self.revoked.append(message.revoke.ticket_id)
                 self._fabric.settled(message.revoke.ticket_id).set()
+            case "introduce":
+                self.peers.append(f"{message.introduce.worker_id}/{message.introduce.incarnation}")
+            case "part":
+                self.peers.remove(f"{message.part.worker_id}/{message.part.incarnation}")
 
     def report(self) -> worker_pb2.LoadReport:
         return worker_pb2.LoadReport(
             num_running=len(self.open_legs),
             num_kv_blocks=100,
             num_kv_blocks_used=len(self.open_legs),
-            transfers=worker_pb2.Transfers(sent_bytes=1000, loads_completed=3),
+            transfers=worker_pb2.Transfers(
+                sent_bytes=1000, loads_completed=3, failures={"send_revoked": 4}
+            ),
+            tickets=worker_pb2.Tickets(num_open=1, num_bytes=64, refused={"used": 2}),
         )
 
     def _start(
@@ -240,14 +256,31 @@ class StandInWorker(WorkerServicer):
         self.submitted.append(submit)
         if self.behaviour.refuse_with:
             failure = worker_pb2.Failure(
-                request_id=submit.request_id, code="refused", message=self.behaviour.refuse_with
+                request_id=submit.request_id,
+                code="refused",
+                message=self.behaviour.refuse_with,
+                retryable=self.behaviour.refusal_is_retryable,
             )
             outbox.put_nowait(worker_pb2.FromWorker(failure=failure))
             return
         assert submit.request_id not in self.open_legs
+        if submit.HasField("ticket") and submit.leg == worker_pb2.ROLE_DECODE:
+            self._take_ticket(submit, outbox)
         run = self._prefill if submit.leg == worker_pb2.ROLE_PREFILL else self._decode
         self.open_legs[submit.request_id] = asyncio.ensure_future(run(submit, outbox))
         mine.add(submit.request_id)
+
+    def _take_ticket(self, submit: worker_pb2.Submit, outbox: Any) -> None:
+        """As a real worker does: its source must be known, and it may be refused."""
+        ticket = Ticket.from_proto(submit.ticket)
+        assert ticket.source in self.peers
+        assert ticket.is_signed_by(KEY)
+        if code := self.behaviour.refuse_tickets_with:
+            refusal = worker_pb2.TicketRefused(
+                request_id=submit.request_id, code=code, message="no"
+            )
+            outbox.put_nowait(worker_pb2.FromWorker(ticket_refused=refusal))
+            submit.ClearField("ticket")
 
     async def _prefill(self, submit: worker_pb2.Submit, outbox: Any) -> None:
         job = self._wire.job(submit.request)
@@ -295,7 +328,7 @@ class StandInWorker(WorkerServicer):
             model="m",
             model_fingerprint="fingerprint of the model",
             vllm_version=VLLM_VERSION,
-            kv_layout=worker_pb2.KvLayout(fingerprint="layout-a", summary="2 layers of bf16"),
+            kv_layout=LAYOUT.to_proto(),
             capacity=worker_pb2.Capacity(max_model_len=512, num_kv_blocks=100),
             transfer_addresses=[b"address of " + self.member_id.encode()],
         )

@@ -15,12 +15,12 @@ from gateway.exchange import Exchange
 from gateway.fleet_client import FleetClient, error_of
 from gateway.request import Request
 from gateway.request_book import RequestBook
-from gateway.request_life import Outcome
+from gateway.request_life import Dispatch, Outcome
 from gateway.roster import Roster
 from gateway.session import SessionLimits
 from gateway.worker_link import Check, WorkerLink
 from proto import worker_pb2
-from tests.gateway.builders import PATIENCE_SECONDS, TIMEOUTS
+from tests.gateway.builders import PATIENCE_SECONDS, TICKETS, TIMEOUTS
 from tests.gateway.served_gateway import ListedMembers
 from tests.gateway.stand_in_worker import Fabric, Job, PlainWire, StandInWorker, serving
 
@@ -38,7 +38,7 @@ class Clock:
 class Served:
     """A fleet client over one prefill and one decode worker."""
 
-    def __init__(self) -> None:
+    def __init__(self, dispatch: Dispatch) -> None:
         fabric = Fabric()
         self.prefill = StandInWorker("prefill-0", Role.PREFILL, WIRE, fabric)
         self.decode = StandInWorker("decode-0", Role.DECODE, WIRE, fabric)
@@ -46,7 +46,9 @@ class Served:
         self.members = ListedMembers()
         watch = MembershipWatch(self.members, poll_seconds=0.005)
         self.roster = Roster(watch.changes(), self._link, "0.32.0")
-        self.book = RequestBook(lambda: self.roster.view(self.book.ledger), TIMEOUTS)
+        self.book = RequestBook(
+            lambda: self.roster.view(self.book.ledger), TICKETS, TIMEOUTS, dispatch
+        )
         self.client = FleetClient(self.book, self.roster, WIRE.decode, self.clock)
         self.failures: list[tuple[str, RequestError]] = []
         self.client.on_failure = lambda name, error: self.failures.append((name, error))
@@ -61,7 +63,7 @@ class Served:
     def submit(self, request_id: str, max_tokens: int = 3) -> Exchange:
         exchange = Exchange(request_id)
         frames = WIRE.request(Job((1, 2), max_tokens))
-        self.client.submit(Request(request_id, 2, True, frames, exchange))
+        self.client.submit(Request(request_id, 2, True, frames, b"x" * 32, exchange))
         return exchange
 
     async def outputs(self, num: int) -> list[tuple[str, str | None]]:
@@ -80,9 +82,9 @@ class Served:
 
 
 @asynccontextmanager
-async def served() -> AsyncIterator[Served]:
+async def served(dispatch: Dispatch = Dispatch.TOGETHER) -> AsyncIterator[Served]:
     """Afterwards nothing may be open anywhere."""
-    served = Served()
+    served = Served(dispatch)
     async with serving(served.prefill, served.decode):
         served.members.listed = [served.prefill.member, served.decode.member]
         async with beside(served.roster.run(), served.client.run()):

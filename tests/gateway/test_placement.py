@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from gateway.placement import FOREIGN_TOKENS, FleetView, LeastLoaded
 from tests.gateway.builders import make_report, make_request, make_worker
+from tests.proto.builders import FLOAT_LAYOUT, SMALLER_BLOCKS
 
 
 def place(fleet: FleetView, can_hand_off: bool = True) -> tuple[str | None, str | None]:
@@ -39,6 +40,21 @@ def test_ties_go_by_kv_in_use_and_then_by_name() -> None:
 def test_what_cannot_profit_is_not_handed_off() -> None:
     fleet = FleetView((make_worker("d"),), (make_worker("p"),))
     assert place(fleet, can_hand_off=False) == ("d", None)
+
+
+def test_only_workers_whose_kv_fits_are_paired() -> None:
+    float_prefill = make_worker("p1", layout=FLOAT_LAYOUT)
+    small_prefill = make_worker("p2", num_tokens=900, layout=SMALLER_BLOCKS)
+    assert place(FleetView((make_worker("d"),), (float_prefill, small_prefill))) == ("d", "p2")
+    assert place(FleetView((make_worker("d"),), (float_prefill,))) == ("d", None)
+
+
+def test_a_view_without_a_worker_has_those_that_fit_the_source() -> None:
+    odd = make_worker("d3", layout=FLOAT_LAYOUT)
+    fleet = FleetView((make_worker("d1"), make_worker("d2"), odd), (make_worker("p"),))
+    assert [w.key for w in fleet.without("d1").decode] == ["d2", "d3"]
+    assert [w.key for w in fleet.without("d1", source="p").decode] == ["d2"]
+    assert [w.key for w in fleet.without("d1", source="gone").decode] == ["d2", "d3"]
 
 
 def test_a_worker_does_not_hand_off_to_itself() -> None:

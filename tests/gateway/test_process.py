@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import httpx
 import pytest
@@ -18,22 +19,26 @@ from fleet.redis_membership import RedisMembership
 from fleet.registration import Registration
 from tests.fleet.server import RunningValkey
 from tests.gateway.stand_in_worker import Fabric, PlainWire, StandInWorker, serving
+from tests.proto.builders import FLOAT_LAYOUT, KEY, LAYOUT
 
 START_SECONDS = 100.0
 
 
 @asynccontextmanager
 async def gateway(*words: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", *words,
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
+    with NamedTemporaryFile("w") as key_file:  # which no one else can read
+        key_file.write(KEY.to_hex())
+        key_file.flush()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gateway", "--fleet-key-file", key_file.name, *words,
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.communicate()
 
 
 async def last_line(process: asyncio.subprocess.Process) -> str:
@@ -116,7 +121,7 @@ async def test_workers_that_do_not_fit_together_are_one_line(
 ) -> None:
     prefill = StandInWorker("prefill-0", Role.PREFILL, PlainWire(), Fabric())
     decode = StandInWorker("decode-0", Role.DECODE, PlainWire(), Fabric())
-    decode.description.kv_layout.fingerprint = "layout-b"
+    decode.description.kv_layout.CopyFrom(FLOAT_LAYOUT.to_proto())
     with RunningValkey(tmp_path) as valkey:
         async with (
             registered_workers(valkey, prefill, decode),
@@ -125,7 +130,7 @@ async def test_workers_that_do_not_fit_together_are_one_line(
             line = await last_line(process)
     assert process.returncode == 1
     assert line.startswith("error: ")
-    for part in ("prefill-0", "decode-0", "layout-a", "layout-b"):
+    for part in ("prefill-0", "decode-0", LAYOUT.summary, FLOAT_LAYOUT.summary):
         assert part in line
 
 

@@ -12,14 +12,16 @@ from fleet.member import Member, Role
 from fleet.watch import MembershipWatch
 from gateway.background import beside
 from gateway.errors import StartError
+from gateway.placement import LeastLoaded
 from gateway.roster import Roster
 from gateway.session import SessionLimits
 from gateway.worker_ledger import WorkerLedger
 from gateway.worker_link import Check, LinkState, WorkerLink
 from proto import worker_pb2
-from tests.gateway.builders import PATIENCE_SECONDS
+from tests.gateway.builders import PATIENCE_SECONDS, make_request
 from tests.gateway.served_gateway import ListedMembers
 from tests.gateway.stand_in_worker import Fabric, Job, PlainWire, StandInWorker, serving
+from tests.proto.builders import FLOAT_LAYOUT, LAYOUT, SMALLER_BLOCKS
 
 HELLO = worker_pb2.Hello(gateway_id="g", vllm_version="0.32.0")
 
@@ -33,6 +35,8 @@ class Losses:
     async def step(self, worker: str, frames: Sequence[bytes]) -> None: ...
 
     def leg_failed(self, worker: str, failure: worker_pb2.Failure) -> None: ...
+
+    def ticket_refused(self, worker: str, refusal: worker_pb2.TicketRefused) -> None: ...
 
     def worker_lost(self, worker: str) -> None:
         self.lost.append(worker)
@@ -108,8 +112,8 @@ async def test_who_does_not_come_is_named_in_the_error() -> None:
             "fingerprint another, but prefill-0 has the model with fingerprint fingerprint of t",
         ),
         (
-            worker_pb2.Description(kv_layout=worker_pb2.KvLayout(fingerprint="layout-b")),
-            r"KV layout layout-b .*, but prefill-0 has KV layout layout-a \(2 layers of bf16\)",
+            worker_pb2.Description(kv_layout=FLOAT_LAYOUT.to_proto()),
+            f"do not fit: .* has {LAYOUT.summary}; the receiver has {FLOAT_LAYOUT.summary}",
         ),
     ],
 )
@@ -129,14 +133,14 @@ async def test_later_a_misfit_is_refused_once_and_the_others_go_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     decode, misfit = make_worker("decode-0"), make_worker("decode-1")
-    misfit.description.kv_layout.fingerprint = "layout-b"
+    misfit.description.model_fingerprint = "another"
     async with serving(misfit), watched(decode) as fleet:
         await fleet.roster.wait_for(0, 1, PATIENCE_SECONDS)
         with caplog.at_level(logging.WARNING):
             await fleet.members.join(misfit.member, 1)
             await fleet.until(lambda: fleet.state(misfit) is LinkState.REFUSED)
         assert len(caplog.records) == 1
-        assert "layout-b" in fleet.roster.links[misfit.key].reason
+        assert "another" in fleet.roster.links[misfit.key].reason
         assert fleet.state(decode) is LinkState.READY
         await fleet.members.leave(misfit.member)
         await fleet.until(lambda: fleet.state(misfit) is None)
@@ -205,3 +209,83 @@ async def test_a_fault_in_one_link_does_not_end_the_others(
         await fleet.until(lambda: fleet.events.lost == [decode.key])
         assert fleet.state(other) is LinkState.READY
         assert any("the link to decode-0" in record.message for record in caplog.records)
+
+
+async def test_layouts_may_differ_where_kv_can_be_converted() -> None:
+    prefill, decode = make_worker("prefill-0"), make_worker("decode-0")
+    decode.description.kv_layout.CopyFrom(SMALLER_BLOCKS.to_proto())
+    async with watched(prefill, decode) as fleet:
+        await fleet.roster.wait_for(1, 1, PATIENCE_SECONDS)
+
+
+async def test_a_layout_that_fits_one_counterpart_is_enough() -> None:
+    prefill, other = make_worker("prefill-0"), make_worker("prefill-1")
+    decode = make_worker("decode-0")
+    for worker in (other, decode):
+        worker.description.kv_layout.CopyFrom(FLOAT_LAYOUT.to_proto())
+    async with watched(prefill, other) as fleet:
+        await fleet.roster.wait_for(2, 0, PATIENCE_SECONDS)
+        await decode.start()
+        await fleet.members.join(decode.member, 1)
+        await fleet.roster.wait_for(2, 1, PATIENCE_SECONDS)
+        view = fleet.roster.view(WorkerLedger())
+        for _ in range(3):
+            placement = LeastLoaded().place(make_request(), view)
+            assert placement is not None
+            assert placement.prefill is not None
+            assert placement.prefill.key == other.key
+        await decode.until(lambda: decode.peers == [other.key])
+    await decode.stop()
+
+
+async def test_a_layout_that_cannot_be_read_is_refused() -> None:
+    decode = make_worker("decode-0")
+    decode.description.kv_layout.encoded = "{"
+    async with watched(decode) as fleet:
+        with pytest.raises(StartError, match="decode-0 has a KV layout that cannot be read"):
+            await fleet.roster.wait_for(0, 1, PATIENCE_SECONDS)
+
+
+async def test_who_has_left_sets_no_standard() -> None:
+    old, new = make_worker("decode-0"), make_worker("decode-1")
+    new.description.model_fingerprint = "another"
+    async with watched(old) as fleet:
+        await fleet.roster.wait_for(0, 1, PATIENCE_SECONDS)
+        await new.start()
+        await fleet.members.leave(old.member)
+        await fleet.until(lambda: fleet.state(old) is LinkState.LEAVING)
+        await fleet.members.join(new.member, 1)
+        await fleet.until(lambda: fleet.state(new) is LinkState.READY)
+        # Its open requests go on, but it has lost its place.
+        await fleet.members.join(old.member, 1)
+        await fleet.until(lambda: fleet.state(old) is LinkState.REFUSED)
+        assert [w.key for w in fleet.roster.view(WorkerLedger()).decode] == [new.key]
+    await new.stop()
+
+
+async def test_decode_workers_are_told_of_prefill_workers_that_come_and_go() -> None:
+    prefill, decode = make_worker("prefill-0"), make_worker("decode-0")
+    other, late = make_worker("prefill-1"), make_worker("decode-1")
+    async with serving(other, late), watched(decode, prefill) as fleet:
+        await decode.until(lambda: decode.peers == [prefill.key])
+        await fleet.members.join(other.member, 1)
+        await decode.until(lambda: decode.peers == [prefill.key, other.key])
+        await prefill.stop()
+        await decode.until(lambda: decode.peers == [other.key])
+        await fleet.members.join(late.member, 1)
+        await late.until(lambda: late.peers == [other.key])
+        await prefill.start()
+        for worker in (decode, late):
+            await worker.until(lambda worker=worker: set(worker.peers) == {prefill.key, other.key})
+        assert prefill.peers == []
+
+
+async def test_a_worker_that_leaves_stays_a_peer_while_its_session_lasts() -> None:
+    prefill, decode = make_worker("prefill-0"), make_worker("decode-0")
+    async with watched(prefill, decode) as fleet:
+        await decode.until(lambda: decode.peers == [prefill.key])
+        await fleet.members.leave(prefill.member)
+        await fleet.until(lambda: fleet.state(prefill) is LinkState.LEAVING)
+        assert decode.peers == [prefill.key]
+        await prefill.stop()
+        await decode.until(lambda: decode.peers == [])

@@ -3,9 +3,15 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import StartError
+from gateway.request_life import Dispatch
 from gateway.settings import read_settings
 
-MODEL = ["--model", "models/tiny"]
+MODEL = ["--model", "models/tiny", "--fleet-key-file", "fleet.key"]
+
+
+@pytest.fixture(autouse=True)
+def _no_key_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BATON_FLEET_KEY_FILE", raising=False)
 
 
 def test_defaults() -> None:
@@ -16,6 +22,7 @@ def test_defaults() -> None:
     assert settings.timeouts.first_token == 300
     assert settings.timeouts.between_tokens == 60
     assert settings.max_body_mib == 8
+    assert settings.dispatch is Dispatch.TOGETHER
 
 
 def test_flags_go_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,6 +51,8 @@ def test_engine_args_may_begin_with_dashes(words: list[str]) -> None:
     ("words", "line"),
     [
         ([], "--model: Field required"),
+        (["--model", "m"], "--fleet-key-file is required: `baton key > FILE` makes one"),
+        ([*MODEL, "--dispatch", "apart"], "--dispatch: Input should be 'together' or"),
         ([*MODEL, "--bogus", "1"], "unrecognized arguments: --bogus 1"),
         ([*MODEL, "--port", "99999"], "--port: Input should be less than or equal to 65535"),
         ([*MODEL, "--port", "x"], "--port: Input should be a valid integer"),

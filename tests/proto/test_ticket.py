@@ -58,6 +58,11 @@ def test_addresses_cannot_be_cut_otherwise(addresses: list[bytes], data: st.Data
     assert is_same == (other == tuple(addresses))
 
 
+def test_whole_seconds_keep_their_signature_over_the_border() -> None:
+    ticket = make_ticket(lease_seconds=30, expires_at=2000)
+    assert Ticket.from_proto(ticket.to_proto()).is_signed_by(KEY)
+
+
 def test_another_fleets_ticket_is_not_ours() -> None:
     assert not make_ticket(OTHER_KEY).is_signed_by(KEY)
     assert not replace(make_ticket(), mac=b"").is_signed_by(KEY)
