@@ -67,6 +67,7 @@ class Hub:
         self._numbers = count(1)
         self._orphans: list[str] = []
         self._has_orphans = asyncio.Event()
+        self._moves_no_kv = asyncio.Event()
         self._load = Load()
         self._told = (self._load, self._tickets.counts())
         self._pause: asyncio.TimerHandle | None = None
@@ -77,6 +78,7 @@ class Hub:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._take_steps())
                 tasks.create_task(self._abort_orphans())
+                tasks.create_task(self._watch_transfers())
                 tasks.create_task(self._keeper.run())
                 tasks.create_task(self.peers.run())
         except ExceptionGroup as group:
@@ -180,8 +182,14 @@ class Hub:
             if leg := self._ledger.close(engine_id):
                 self._give_up([leg])
 
+    async def _watch_transfers(self) -> None:
+        await self._moves_no_kv.wait()
+        raise EngineLost("its KV transfer thread has failed; its log says why")
+
     def _tell_load(self) -> None:
         """At most once in NEWS_SECONDS; the last reading is always told."""
+        if self._load.transfers.failed_threads:
+            self._moves_no_kv.set()
         if self._pause is not None or (state := self._state()) == self._told:
             return
         self._told = state

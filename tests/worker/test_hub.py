@@ -180,6 +180,14 @@ async def test_a_dead_engine_ends_the_hub() -> None:
         await hub.run()
 
 
+async def test_an_engine_that_can_move_no_kv_any_more_ends_the_hub() -> None:
+    engine = ScriptedEngine()
+    hub, _ = make_hub(engine)
+    engine.step(load=Load(transfers=Transfers(failed_threads=1)))
+    with pytest.raises(EngineLost, match="transfer thread"):
+        await hub.run()
+
+
 def test_sessions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "MAX_SESSIONS", 1)
     hub, _ = make_hub(ScriptedEngine())
