@@ -9,12 +9,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
-from kvtransfer.hashing import GOLDEN, WORD_BYTES, Hashing, hash_of
+from kvtransfer.hashing import DIGIT_BYTES, Hashing, hash_of, steps
 from kvtransfer.segment import HEADER_BYTES, Segment, is_sealed
 from kvtransfer.staging import Slot
 
+_DIGIT = (1 << 32) - 1
 _WORDS = 1 << 64
 _SIGN = 1 << 63
 
@@ -31,9 +33,8 @@ class DeviceEnvelope:
     """
 
     def __init__(self, slot_bytes: int, device: torch.device) -> None:
-        num_words = -(-slot_bytes // WORD_BYTES)
-        steps = torch.arange(num_words, dtype=torch.int64, device=device)
-        self._steps = steps * _signed(GOLDEN)
+        numbers = steps(-(-slot_bytes // DIGIT_BYTES)).view(np.int64)
+        self._steps = torch.tensor(numbers, device=device)
 
     def seal(self, segment: Segment, message: Slot, seed: int) -> None:
         segment = replace(segment, hashing=Hashing.MULTILINEAR)
@@ -51,11 +52,11 @@ class DeviceEnvelope:
         return is_sealed(header, hash_of(_on_host(payload), Hashing.XXH3, seed), seed)
 
     def _hash(self, payload: Any, seed: int) -> int:
-        rest = -len(payload) % WORD_BYTES
+        rest = -len(payload) % DIGIT_BYTES
         padded = torch.nn.functional.pad(payload, (0, rest)) if rest else payload.clone()
-        words = padded.view(torch.int64)
-        weights = (self._steps[: len(words)] + _signed(seed)) | 1
-        return int((words * weights).sum()) % _WORDS
+        digits = padded.view(torch.int32).to(torch.int64) & _DIGIT
+        weights = (self._steps[: len(digits)] + _signed(seed)) | 1
+        return int((digits * weights).sum()) % _WORDS
 
 
 def _header(message: Any) -> bytes:

@@ -42,7 +42,7 @@ class Quantizer:
         """`blocks` has the shape (blocks, heads, elements); the tokens from `num_tokens` on have
         not been computed and count for nothing. Returns (blocks, heads, bytes).
         """
-        numbers = self._without_rest(blocks.to(torch.float32), num_tokens)
+        numbers = self._without_rest(blocks.to(torch.float32, copy=True), num_tokens)
         scales = torch.stack([self._scale(numbers, half, wire) for half in self.halves], dim=-1)
         for index, half in enumerate(self.halves):
             numbers[..., half] /= scales[..., index : index + 1]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from kvtransfer.causes import Cause
 from kvtransfer.delivery import Delivery
 from kvtransfer.errors import DemandRefused
+from kvtransfer.messages import Demand
 from proto.layout import Shard
 
 
@@ -58,6 +59,11 @@ class Outgoing:
             raise DemandRefused(Cause.USED, f"rank {demand.rank} has asked already")
         self.load = demand.load
         self.deliveries[demand.rank] = delivery
+
+    def has_answered(self, demand: Demand) -> bool:
+        """This very demand."""
+        delivery = self.deliveries.get(demand.rank)
+        return delivery is not None and delivery.demand == demand
 
     def layer_computed(self, layer: int, num_tokens: int, now: float) -> None:
         """Tokens up to `num_tokens` of `layer` are in the cache."""

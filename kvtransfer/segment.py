@@ -75,13 +75,13 @@ class Segment:
     @classmethod
     def read(cls, message: Slot) -> Segment:
         """Raises MalformedMessage unless header and message length agree."""
-        if len(message) < HEADER_BYTES:
-            raise MalformedMessage(f"a segment of {len(message)} bytes has no header")
         return cls.of_header(message[:HEADER_BYTES].tobytes(), len(message) - HEADER_BYTES)
 
     @classmethod
     def of_header(cls, header: bytes, payload_bytes: int) -> Segment:
         """Raises MalformedMessage unless it is the header of such a payload."""
+        if len(header) < HEADER_BYTES:
+            raise MalformedMessage(f"a segment of {len(header)} bytes has no header")
         magic, ticket, *place, wire, hashing, claimed_bytes = _FORMAT.unpack_from(header)
         if magic != _MAGIC:
             raise MalformedMessage("a segment without our magic number")

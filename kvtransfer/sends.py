@@ -44,6 +44,14 @@ class Parked:
     deadline: float
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """How a ticket has ended, and the load that it served or was to serve, if any."""
+
+    cause: Cause
+    load: bytes | None = None
+
+
 class SendLedger:
     """Opens, feeds and closes hand-offs; each ticket is honoured once.
 
@@ -68,7 +76,7 @@ class SendLedger:
         self._by_request: dict[str, bytes] = {}
         self._parked: dict[bytes, Parked] = {}
         self._num_parked = 0
-        self._spent: OrderedDict[bytes, Cause] = OrderedDict()
+        self._spent: OrderedDict[bytes, Spent] = OrderedDict()
         self._turn: dict[tuple[bytes, int], None] = {}
 
     @property
@@ -122,10 +130,16 @@ class SendLedger:
                 self._open[ticket].forget_blocks()
 
     def demand(self, demand: Demand, now: float) -> None:
-        """A receiver asks. Unknown tickets wait for their request; bad demands are refused."""
+        """A receiver asks. Unknown tickets wait for their request; bad demands are refused.
+
+        The same one again is no receiver's doing, and has no effect on the first.
+        """
+        if self._is_repeated(demand):
+            self.num_refused += 1
+            return
         try:
             if spent := self._spent.get(demand.ticket):
-                raise DemandRefused(Cause.USED, f"the ticket has ended already ({spent})")
+                raise DemandRefused(Cause.USED, f"the ticket has ended already ({spent.cause})")
             if send := self._open.get(demand.ticket):
                 self._answer(send, deliver(self.source, demand), now)
             else:
@@ -256,6 +270,14 @@ class SendLedger:
         self._enqueue(send.ticket, delivery.demand.rank)
         self._settle(send, now)
 
+    def _is_repeated(self, demand: Demand) -> bool:
+        if spent := self._spent.get(demand.ticket):
+            return spent == Spent(Cause.USED, demand.load)
+        if send := self._open.get(demand.ticket):
+            return send.has_answered(demand)
+        parked = self._parked.get(demand.ticket)
+        return parked is not None and demand in parked.demands
+
     def _enqueue(self, ticket: bytes, rank: int) -> None:
         self._turn.setdefault((ticket, rank))
 
@@ -299,7 +321,7 @@ class SendLedger:
     def _close(self, ticket: bytes, cause: Cause, reason: str) -> None:
         send = self._open.get(ticket)
         if send is None:
-            self._spend(ticket, cause)
+            self._spend(ticket, Spent(cause))
             return
         self.failures[cause] += 1
         for delivery in send.deliveries.values():
@@ -309,12 +331,12 @@ class SendLedger:
     def _retire(self, send: Outgoing, cause: Cause) -> None:
         del self._open[send.ticket]
         del self._by_request[send.request_id]
-        self._spend(send.ticket, cause)
+        self._spend(send.ticket, Spent(cause, send.load))
         if send.is_ended:
             self.freed.append(send.request_id)
 
-    def _spend(self, ticket: bytes, cause: Cause) -> None:
-        self._spent.setdefault(ticket, cause)
+    def _spend(self, ticket: bytes, spent: Spent) -> None:
+        self._spent.setdefault(ticket, spent)
         while len(self._spent) > MAX_SPENT:
             self._spent.popitem(last=False)
 

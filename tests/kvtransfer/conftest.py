@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 import pytest
 
 from kvtransfer.inprocess import InProcessNetwork
-from kvtransfer.layout import KvLayout
-from kvtransfer.mover import MoverConfig
+from kvtransfer.mover_config import MoverConfig
+from kvtransfer.seal import Seal
 from kvtransfer.transport import Transport
 from kvtransfer.ucx import UcxTransport
-from tests.kvtransfer.builders import LAYOUT
+from proto.layout import KvLayout
+from tests.kvtransfer.builders import LAYOUT, SEAL
 from tests.kvtransfer.engine import Worker
 
 
@@ -28,9 +29,15 @@ class Fleet:
         layout: KvLayout = LAYOUT,
         num_blocks: int = 256,
         transport: Transport | None = None,
+        rank: int = 0,
+        seal: Seal = SEAL,
     ) -> Worker:
-        worker = Worker(transport or self.new_transport(), config, layout, num_blocks)
+        worker = Worker(transport or self.new_transport(), config, layout, num_blocks, rank, seal)
         return self.stack.enter_context(worker)
+
+    def ranks(self, layout: KvLayout, config: MoverConfig | None = None) -> list[Worker]:
+        """All of one engine."""
+        return [self.worker(config, layout, rank=rank) for rank in range(layout.num_ranks)]
 
 
 @pytest.fixture(params=["inprocess", "ucx"])

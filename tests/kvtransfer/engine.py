@@ -8,53 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-import numpy as np
-from numpy.typing import NDArray
-
 from kvtransfer.connector_orders import Computation, Ended, StepOrders
 from kvtransfer.connector_worker import WorkerHalf
 from kvtransfer.incoming import LoadOrder
-from kvtransfer.layout import KvLayout
-from kvtransfer.mover import Finished, Mover, MoverConfig
-from kvtransfer.numpy_cache import NumpyPagedCache
-from kvtransfer.staging import Slot
+from kvtransfer.mover import Finished, Mover
+from kvtransfer.mover_config import MoverConfig
+from kvtransfer.seal import Seal
 from kvtransfer.transport import Transport
-from tests.kvtransfer.builders import LAYOUT, eventually
+from proto.layout import KvLayout
+from tests.kvtransfer.builders import LAYOUT, SEAL, eventually
+from tests.kvtransfer.paged import Kv, TokenCache
 
 LEASE = 30.0
 
 
-def kv_of(layout: KvLayout, seed: int, num_tokens: int) -> NDArray[np.uint8]:
-    """What the KV of prompt `seed` is: (layers, tokens, bytes of a token in a layer)."""
-    token_bytes = layout.num_heads * layout.content_bytes
-    shape = (layout.num_layers, num_tokens, token_bytes)
-    return np.random.default_rng(seed).integers(1, 256, shape, np.uint8)
-
-
-class WatchedCache(NumpyPagedCache):
-    """Calls `before_copy` before each copy, on the transfer thread."""
-
-    before_copy: Callable[[], None] | None = None
-
-    def pack(self, layer: int, block_ids: Sequence[int], out: Slot) -> None:
-        if self.before_copy:
-            self.before_copy()
-        super().pack(layer, block_ids, out)
-
-    def unpack(self, layer: int, block_ids: Sequence[int], data: Slot) -> None:
-        if self.before_copy:
-            self.before_copy()
-        super().unpack(layer, block_ids, data)
-
-    def tokens(self, block_ids: Sequence[int]) -> NDArray[np.uint8]:
-        """The blocks as (layers, tokens, bytes of a token in a layer)."""
-        layers = self.layout.num_layers
-        tokens = len(block_ids) * self.layout.block_size
-        return self.blocks[:, list(block_ids)].reshape(layers, tokens, -1)
-
-
 class Worker:
-    """Ends with its `with` block."""
+    """One rank. Ends with its `with` block."""
 
     def __init__(
         self,
@@ -62,13 +31,16 @@ class Worker:
         config: MoverConfig | None = None,
         layout: KvLayout = LAYOUT,
         num_blocks: int = 256,
+        rank: int = 0,
+        seal: Seal = SEAL,
     ) -> None:
         self.layout = layout
-        self.cache = WatchedCache(layout, num_blocks)
-        self.mover = Mover(transport, self.cache, config)
+        self.shard = layout.shard(rank)
+        self.cache = TokenCache(layout, num_blocks, rank)
+        self.mover = Mover(transport, self.cache, seal, config)
         self.address = transport.address
-        names = [f"layer.{number}" for number in range(layout.num_layers)]
-        self.half = WorkerHalf(self.mover, self.cache, names, rank=0)
+        names = [f"layer.{number}" for number in self.shard.layers]
+        self.half = WorkerHalf(self.mover, self.cache, names)
         self._finished = Finished([], [], [], [])
 
     def __enter__(self) -> Worker:
@@ -82,7 +54,7 @@ class Worker:
         self,
         ticket: bytes,
         request_id: str,
-        kv: NDArray[np.uint8],
+        kv: Kv,
         borders: Sequence[int],
         block_ids: Sequence[int],
         lease_seconds: float = LEASE,
@@ -94,9 +66,9 @@ class Worker:
             step = Computation(request_id, ticket, lease_seconds, blocks, first, end)
             orders = StepOrders(computations=[step])
             self.half.begin(orders)
-            for layer in range(self.layout.num_layers):
+            for layer in self.shard.layers:
                 before_layer(layer)
-                self._write(layer, kv, blocks, first, end)
+                self.cache.write(layer, kv, blocks, range(first, end))
                 self.half.layer_done(orders, f"layer.{layer}")
             self.half.end(orders)
 
@@ -107,12 +79,12 @@ class Worker:
         self,
         ticket: bytes,
         request_id: str,
-        kv: NDArray[np.uint8],
+        kv: Kv,
         block_ids: Sequence[int],
         lease_seconds: float = LEASE,
     ) -> None:
         """The whole prompt in one step, and the end of the request."""
-        self.compute(ticket, request_id, kv, (0, kv.shape[1]), block_ids, lease_seconds)
+        self.compute(ticket, request_id, kv, (0, kv.shape[2]), block_ids, lease_seconds)
         self.end(ticket, request_id)
 
     def load(self, *orders: LoadOrder) -> None:
@@ -138,6 +110,11 @@ class Worker:
         eventually(lambda: wanted <= {*_all(self.finished())})
         return self._finished
 
+    @property
+    def held_bytes(self) -> int:
+        """Staging in use, also for the transfer thread itself, which must not ask for `stats`."""
+        return sum(pool.held_bytes for pool in self.mover._pools)
+
     def wait_until_idle(self) -> None:
         """Nothing is open, and every staging slot is back."""
 
@@ -146,14 +123,8 @@ class Worker:
             return not (stats.open_sends or stats.open_loads or stats.staging_bytes)
 
         eventually(is_idle)
-
-    def _write(
-        self, layer: int, kv: NDArray[np.uint8], blocks: Sequence[int], first: int, end: int
-    ) -> None:
-        size = self.layout.block_size
-        view = self.cache.blocks[layer].reshape(len(self.cache.blocks[layer]), size, -1)
-        for token in range(first, end):
-            view[blocks[token // size], token % size] = kv[layer, token]
+        self.mover.sends.check_integrity()
+        self.mover.loads.check_integrity()
 
 
 def _all(finished: Finished) -> list[str]:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.kvtransfer.builders import LAYOUT, eventually, make_order, make_ticket
-from tests.kvtransfer.engine import Worker, kv_of
+from tests.kvtransfer.builders import (
+    LAYOUT,
+    eventually,
+    make_order,
+    make_ticket,
+    prompt_bytes,
+)
+from tests.kvtransfer.engine import Worker
+from tests.kvtransfer.paged import kv_of
 
 NUM_TOKENS = 33
 BLOCKS = range(9)
@@ -30,7 +37,7 @@ def transfer(prefill: Worker, decode: Worker, number: int) -> None:
     prefill.prefill(make_ticket(number), f"p{number}", KV, BLOCKS)
     assert f"d{number}" in decode.wait_for(f"d{number}").completed
     blocks = range(100 + 10 * number, 100 + 10 * number + 8)
-    np.testing.assert_array_equal(decode.cache.tokens(blocks), KV[:, : NUM_TOKENS - 1])
+    np.testing.assert_array_equal(decode.cache.tokens(blocks), KV[:, :, : NUM_TOKENS - 1])
 
 
 def begin(prefill: Worker, decode: Worker, lease_seconds: float = 30.0) -> None:
@@ -38,7 +45,7 @@ def begin(prefill: Worker, decode: Worker, lease_seconds: float = 30.0) -> None:
     before = decode.mover.stats().received_bytes
     load(prefill, decode, lease_seconds=lease_seconds)
     prefill.compute(make_ticket(), "p1", KV, (0, 16), BLOCKS, lease_seconds)
-    half = LAYOUT.num_layers * LAYOUT.layer_bytes(16)
+    half = prompt_bytes(16)
     eventually(lambda: decode.mover.stats().received_bytes == before + half)
 
 

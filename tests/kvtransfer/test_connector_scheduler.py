@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from kvtransfer.connector_orders import Computation, Declined, Ended, StepOrders
-from kvtransfer.connector_scheduler import SchedulerHalf
+from kvtransfer.connector_orders import Computation, Ended, StepOrders
+from kvtransfer.connector_scheduler import MAX_LOADS, SchedulerHalf
 from kvtransfer.handoff import DecodeHandoff, PrefillHandoff, to_params
 from kvtransfer.incoming import LoadOrder
 from tests.kvtransfer.builders import make_ticket
@@ -14,7 +14,7 @@ from tests.kvtransfer.builders import make_ticket
 BLOCK = 4
 PREFILL = to_params(PrefillHandoff(make_ticket(), 30.0))
 DECODE = to_params(DecodeHandoff(make_ticket(), 30.0, "p/1", (b"rank-0",)))
-DECLINED = Declined(make_ticket(), (b"rank-0",))
+DECLINED = (make_ticket(), (b"rank-0",))
 
 
 @dataclass
@@ -47,8 +47,8 @@ class Blocks:
         return (self.ids[request_id],)
 
 
-def make_half(num_ranks: int = 1, **blocks: list[int]) -> SchedulerHalf:
-    half = SchedulerHalf(BLOCK, num_ranks)
+def make_half(max_loads: int = MAX_LOADS, **blocks: list[int]) -> SchedulerHalf:
+    half = SchedulerHalf(BLOCK, max_loads)
     half.bind(Blocks(blocks))
     return half
 
@@ -57,10 +57,18 @@ def schedule(half: SchedulerHalf, **num_tokens: int) -> StepOrders:
     return half.step(Step(num_tokens))
 
 
+def declined(half: SchedulerHalf) -> list[tuple[bytes, tuple[bytes, ...]]]:
+    """Tickets and the addresses of their sources; each under a load of its own."""
+    orders = schedule(half).declined
+    assert len({each.load for each in orders}) == len(orders)
+    return [(each.ticket, each.source_addresses) for each in orders]
+
+
 def start_load(half: SchedulerHalf, request: Request, num_cached: int = 0) -> int:
     """As the scheduler does when it first looks at a request. The number of tokens to load."""
     half.new_request(request)
     num_tokens = half.num_tokens_to_load(request, num_cached)
+    assert num_tokens is not None
     half.allocated(request, list(range(20, 30)), num_tokens)
     return num_tokens
 
@@ -76,10 +84,11 @@ def test_a_request_without_a_handoff_is_left_alone() -> None:
 def test_a_decode_leg_loads_all_but_the_last_token() -> None:
     half = make_half()
     assert start_load(half, Request(DECODE)) == 9
-    orders = schedule(half)
-    assert orders.loads == [
-        LoadOrder(make_ticket(), "r1", "p/1", (b"rank-0",), 30.0, 0, 9, (20, 21, 22))
-    ]
+    (order,) = schedule(half).loads
+    assert order == LoadOrder(
+        make_ticket(), order.load, "r1", "p/1", (b"rank-0",), 30.0, 0, 9, (20, 21, 22)
+    )
+    assert len(order.load) == 16
     assert schedule(half) == StepOrders()
 
 
@@ -115,7 +124,7 @@ def test_only_what_is_missing_is_loaded(
 def test_a_ticket_that_is_not_needed_is_declined(request_: Request, num_cached: int) -> None:
     half = make_half()
     assert start_load(half, request_, num_cached) == 0
-    assert schedule(half).declined == [DECLINED]
+    assert declined(half) == [DECLINED]
     assert not half.finished(request_)
     assert schedule(half) == StepOrders()
 
@@ -136,7 +145,7 @@ def test_a_decode_leg_that_ends_before_it_has_blocks_declines() -> None:
     half.new_request(request)
     assert half.num_tokens_to_load(request, 0) == 9
     assert not half.finished(request)
-    assert schedule(half).declined == [DECLINED]
+    assert declined(half) == [DECLINED]
 
 
 def test_a_decode_leg_that_ends_while_it_loads_cancels() -> None:
@@ -209,7 +218,7 @@ def test_preempted_requests_are_named() -> None:
         pytest.param({**DECODE, "ticket": "AAAAAAAAAAAAAAAAAAAAAA=="}, id="ticket-as-text"),
         pytest.param({**DECODE, "lease_seconds": float("nan")}, id="lease-nan"),
         pytest.param({**PREFILL, "leg": ["prefill"]}, id="leg-a-list"),
-        pytest.param({**DECODE, "source_addresses": [b"rank-0", b"rank-1"]}, id="two-ranks"),
+        pytest.param({**DECODE, "source_addresses": []}, id="no-ranks"),
         pytest.param(["leg"], id="a-list"),
         pytest.param("leg", id="a-text"),
         pytest.param(7, id="a-number"),
@@ -226,9 +235,54 @@ def test_a_malformed_handoff_is_computed_as_if_it_had_none(
     assert schedule(half) == StepOrders()
 
 
-def test_a_decode_leg_needs_an_address_for_each_rank() -> None:
-    two = {**DECODE, "source_addresses": [b"rank-0", b"rank-1"]}
-    half = make_half(num_ranks=2)
-    assert start_load(half, Request(two)) == 9
+def test_a_load_comes_from_every_rank_of_its_source() -> None:
+    """Whatever the number of ranks here."""
+    addresses = (b"rank-0", b"rank-1", b"rank-2")
+    half = make_half()
+    assert start_load(half, Request({**DECODE, "source_addresses": addresses})) == 9
     (order,) = schedule(half).loads
-    assert [order.for_rank(rank).source_address for rank in (0, 1)] == [b"rank-0", b"rank-1"]
+    assert order.source_addresses == addresses
+
+
+def test_every_load_has_a_number_of_its_own() -> None:
+    half = make_half()
+    for name in ("r1", "r2"):
+        start_load(half, Request(DECODE, request_id=name))
+    one, two = schedule(half).loads
+    assert one.load != two.load
+
+
+def test_beyond_so_many_loads_a_request_waits_without_blocks() -> None:
+    half = make_half(max_loads=2)
+    for name in ("r1", "r2"):
+        start_load(half, Request(DECODE, request_id=name))
+    third = Request(DECODE, request_id="r3")
+    half.new_request(third)
+    for _ in range(3):
+        assert half.num_tokens_to_load(third, 0) is None
+    assert half.num_tokens_to_load(third, 8) is None
+    assert half.num_tokens_to_load(third, 9) == 0
+    schedule(half)
+    half.loads_ended(["r1"])
+    assert half.num_tokens_to_load(third, 0) == 9
+    half.allocated(third, [4, 5, 6], 9)
+    assert [order.request_id for order in schedule(half).loads] == ["r3"]
+
+
+def test_who_has_nothing_to_load_waits_for_nobody() -> None:
+    half = make_half(max_loads=0)
+    for request in (Request(), Request(PREFILL, request_id="r2")):
+        half.new_request(request)
+        assert half.num_tokens_to_load(request, 0) == 0
+
+
+def test_a_cancelled_load_makes_room_when_it_has_ended() -> None:
+    """Until then its blocks may still be written to."""
+    half = make_half(max_loads=1)
+    first, second = Request(DECODE), Request(DECODE, request_id="r2")
+    start_load(half, first)
+    half.finished(first)
+    half.new_request(second)
+    assert half.num_tokens_to_load(second, 0) is None
+    half.loads_ended(["r1"])
+    assert half.num_tokens_to_load(second, 0) == 9

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from kvtransfer import control, messages
+from kvtransfer.causes import Cause
 from kvtransfer.control import ControlChannel
 from kvtransfer.inprocess import InProcessNetwork, InProcessTransport
 from kvtransfer.links import Links
-from kvtransfer.messages import MAX_CONTROL_BYTES, Cancel, Message, Refuse
+from kvtransfer.messages import MAX_CONTROL_BYTES, Cancel, Message, Ping, Pong, Refuse
+from kvtransfer.seal import Seal
 from kvtransfer.transport import Kind, Link
-from tests.kvtransfer.builders import make_demand, make_ticket
+from proto.fleet_key import KEY_BYTES, FleetKey
+from tests.kvtransfer.builders import SEAL, make_demand, make_load, make_ticket
 
 
 @dataclass
@@ -26,12 +29,19 @@ class End:
     def __post_init__(self) -> None:
         self.transport = self.network.transport()
         self.links = Links(self.transport)
-        self.channel = ControlChannel(self.transport, self.links)
+        self.channel = ControlChannel(self.transport, self.links, SEAL)
 
     def link_to(self, address: bytes) -> Link:
         link = self.links.get(address)
         assert link is not None
         return link
+
+    def take(self) -> list[Message]:
+        return [message for message, _ in self.channel.take()]
+
+
+CANCEL = Cancel(make_ticket(), make_load())
+REFUSE = Refuse(make_ticket(), make_load(), Cause.REVOKED, "no")
 
 
 @pytest.fixture
@@ -44,23 +54,39 @@ def test_messages_come_in_order(ends: tuple[End, End]) -> None:
     here, there = ends
     sent: list[Message] = [
         make_demand(num_tokens=7),
-        Cancel(make_ticket(2)),
-        Refuse(make_ticket(3), "used"),
+        Cancel(make_ticket(2), make_load()),
+        Refuse(make_ticket(3), make_load(), Cause.USED, "used"),
+        Ping(b"here"),
+        Pong(),
     ]
     for message in sent:
         here.channel.tell(here.link_to(there.transport.address), message)
-    assert here.channel.num_under_way == 3
-    assert there.channel.take() == sent
-    assert there.channel.take() == []
-    here.channel.take()
+    assert here.channel.num_under_way == 5
+    assert there.take() == sent
+    assert there.take() == []
+    here.take()
     assert here.channel.num_under_way == there.channel.num_under_way == 0
 
 
 def test_answers_come_back_on_the_link(ends: tuple[End, End]) -> None:
     here, there = ends
     link = here.link_to(there.transport.address)
-    there.channel.tell(there.link_to(link.address), Refuse(make_ticket(), "no"))
-    assert here.channel.take() == [Refuse(make_ticket(), "no")]
+    there.channel.tell(there.link_to(link.address), REFUSE)
+    assert here.channel.take() == [(REFUSE, link)]
+
+
+def test_it_is_known_which_links_are_alive(ends: tuple[End, End]) -> None:
+    """That a message has left says nothing of the peer; that one has come does."""
+    here, there = ends
+    link = here.link_to(there.transport.address)
+    here.channel.tell(link, CANCEL)
+    there.take()
+    here.take()
+    assert here.channel.take_live_links() == set()
+    there.channel.tell(there.link_to(link.address), REFUSE)
+    here.take()
+    assert here.channel.take_live_links() == {link}
+    assert here.channel.take_live_links() == set()
 
 
 @pytest.mark.parametrize(
@@ -72,21 +98,44 @@ def test_answers_come_back_on_the_link(ends: tuple[End, End]) -> None:
         pytest.param(b"\x92" * MAX_CONTROL_BYTES, id="deep"),
         pytest.param(bytes(MAX_CONTROL_BYTES + 1), id="oversize"),
         pytest.param(
-            messages.encode(Cancel(make_ticket())) + bytes(MAX_CONTROL_BYTES), id="oversize-good"
+            SEAL.close(messages.encode(CANCEL)) + bytes(MAX_CONTROL_BYTES), id="oversize-good"
         ),
+        pytest.param(messages.encode(CANCEL), id="without-a-seal"),
+        pytest.param(
+            Seal(FleetKey(b"o" * KEY_BYTES)).close(messages.encode(CANCEL)), id="another-fleet's"
+        ),
+        pytest.param(SEAL.close(messages.encode(CANCEL))[:-1], id="cut"),
+        pytest.param(SEAL.close(b"\xff" * 100), id="nonsense-of-ours"),
     ],
 )
-def test_a_malformed_message_is_skipped(ends: tuple[End, End], data: bytes) -> None:
+def test_a_message_that_is_none_of_ours_is_skipped(ends: tuple[End, End], data: bytes) -> None:
     here, there = ends
     link = here.link_to(there.transport.address)
     link.send(Kind.CONTROL, np.frombuffer(data, np.uint8))
-    here.channel.tell(link, Cancel(make_ticket()))
-    assert there.channel.take() == [Cancel(make_ticket())]
+    here.channel.tell(link, CANCEL)
+    assert there.take() == [CANCEL]
+
+
+@pytest.mark.parametrize(
+    ("data", "num_rejected"),
+    [
+        pytest.param(SEAL.close(messages.encode(CANCEL)), 0, id="good"),
+        pytest.param(messages.encode(CANCEL), 1, id="without-a-seal"),
+        pytest.param(SEAL.close(b"\xff"), 1, id="nonsense"),
+    ],
+)
+def test_what_is_not_the_fleets_is_counted(
+    ends: tuple[End, End], data: bytes, num_rejected: int
+) -> None:
+    here, there = ends
+    here.link_to(there.transport.address).send(Kind.CONTROL, np.frombuffer(data, np.uint8))
+    there.take()
+    assert there.channel.num_rejected == num_rejected
 
 
 def test_a_message_to_nowhere_is_dropped(ends: tuple[End, End]) -> None:
     here, _ = ends
-    here.channel.tell(None, Cancel(make_ticket()))
+    here.channel.tell(None, CANCEL)
     assert (here.channel.num_dropped, here.channel.num_under_way) == (1, 0)
 
 
@@ -97,22 +146,22 @@ def test_what_waits_for_a_silent_peer_is_bounded(
     here, there = ends
     link = here.link_to(there.transport.address)
     for _ in range(3):
-        here.channel.tell(link, Cancel(make_ticket()))
+        here.channel.tell(link, CANCEL)
     assert (here.channel.num_dropped, here.channel.num_under_way) == (1, 2)
-    assert len(there.channel.take()) == 2
+    assert len(there.take()) == 2
 
 
 def test_a_silent_peer_is_found_and_holds_up_no_other(ends: tuple[End, End]) -> None:
     here, silent = ends
     other = End(here.network)
     stuck = here.link_to(silent.transport.address)
-    here.channel.tell(stuck, Cancel(make_ticket(1)))
-    here.channel.tell(here.link_to(other.transport.address), Cancel(make_ticket(2)))
-    assert other.channel.take() == [Cancel(make_ticket(2))]
-    here.channel.take()
+    here.channel.tell(stuck, CANCEL)
+    here.channel.tell(here.link_to(other.transport.address), REFUSE)
+    assert other.take() == [REFUSE]
+    here.take()
     assert here.channel.num_under_way == 1
     assert here.channel.take_bad_links(before=float("inf")) == {stuck}
     assert here.channel.take_bad_links(before=0.0) == set()
-    here.links.drop(stuck)
-    here.channel.take()
+    here.links.drop(silent.transport.address)
+    here.take()
     assert here.channel.num_under_way == 0

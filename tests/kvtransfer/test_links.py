@@ -3,18 +3,31 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kvtransfer import links as links_module
 from kvtransfer.inprocess import InProcessNetwork
 from kvtransfer.links import Links
 from kvtransfer.transport import Kind
+from tests.kvtransfer.wrapped import BoundedTransport
 
 
 def test_there_is_one_link_to_an_address() -> None:
     network = InProcessNetwork()
     here, there = network.transport(), network.transport()
     links = Links(here)
-    assert links.get(there.address) is links.get(there.address)
-    assert len(links) == 1
+    assert links.find(there.address) is None
+    link = links.get(there.address)
+    assert links.get(there.address) is links.find(there.address) is link
+    assert list(links) == [link]
+
+
+def test_a_link_knows_where_it_leads_until_it_is_dropped() -> None:
+    network = InProcessNetwork()
+    there = network.transport()
+    links = Links(network.transport())
+    link = links.get(there.address)
+    assert link is not None
+    assert links.address_of(link) == there.address
+    links.drop(there.address)
+    assert links.address_of(link) is None
 
 
 def test_an_address_without_a_way_is_logged_and_tried_again(
@@ -34,26 +47,40 @@ def test_a_dropped_link_is_closed_and_made_anew() -> None:
     link = links.get(there.address)
     assert link is not None
     operation = link.send(Kind.CONTROL, np.zeros(1, np.uint8))
-    assert links.drop(link) == there.address
+    links.drop(there.address)
     assert (operation.is_done, operation.is_ok) == (True, False)
-    assert links.drop(link) is None
+    links.drop(there.address)
     assert links.get(there.address) is not link
 
 
-def test_beyond_the_bound_the_longest_unused_link_is_closed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(links_module, "MAX_LINKS", 2)
+def test_beyond_the_bound_the_longest_unused_link_is_closed() -> None:
     network = InProcessNetwork()
-    links = Links(network.transport())
+    links = Links(BoundedTransport(network.transport(), 2))
     one, two, three = (network.transport().address for _ in range(3))
     first, second = links.get(one), links.get(two)
     links.get(one)
+    assert links.take_evicted() == []
     third = links.get(three)
     assert list(links) == [first, third]
+    assert links.take_evicted() == [two]
+    assert links.take_evicted() == []
     assert second is not None
-    assert links.drop(second) is None
+    assert links.address_of(second) is None
     assert links.get(two) is not second
+    assert links.take_evicted() == [one]
+
+
+def test_a_link_whose_peer_is_gone_is_broken() -> None:
+    network = InProcessNetwork()
+    gone, there = network.transport(), network.transport()
+    links = Links(network.transport())
+    links.get(gone.address)
+    links.get(there.address)
+    assert links.broken() == []
+    gone.close()
+    assert links.broken() == [gone.address]
+    links.drop(gone.address)
+    assert links.broken() == []
 
 
 def test_closing_ends_what_is_under_way() -> None:

@@ -9,23 +9,33 @@ import pytest
 
 from kvtransfer.connector_orders import StepOrders
 from kvtransfer.inprocess import InProcessNetwork
-from kvtransfer.mover import Mover, MoverConfig
+from kvtransfer.mover import Mover
+from kvtransfer.mover_config import MoverConfig
 from kvtransfer.numpy_cache import NumpyPagedCache
 from kvtransfer.segment import HEADER_BYTES
 from kvtransfer.staging import Slot
-from tests.kvtransfer.builders import LAYOUT, eventually, make_order, make_ticket
+from tests.kvtransfer.builders import (
+    LAYOUT,
+    SEAL,
+    eventually,
+    layer_bytes,
+    make_order,
+    make_ticket,
+    prompt_bytes,
+)
 from tests.kvtransfer.conftest import Fleet
-from tests.kvtransfer.engine import Worker, kv_of
+from tests.kvtransfer.engine import Worker
+from tests.kvtransfer.paged import Kv, kv_of
 
 ONE_SLOT = MoverConfig(staging_bytes=1, slot_bytes=1)
 FEW_SLOTS = MoverConfig(staging_bytes=4096, slot_bytes=512)
 
 
-def assert_same(worker: Worker, kv: np.ndarray, first_token: int, num_tokens: int) -> None:
+def assert_same(worker: Worker, kv: Kv, first_token: int, num_tokens: int) -> None:
     """The tokens that were asked for lie in blocks 100, 101, … of `worker`."""
     blocks = range(100, 100 + LAYOUT.num_blocks(num_tokens))
-    landed = worker.cache.tokens(blocks)[:, :num_tokens]
-    np.testing.assert_array_equal(landed, kv[:, first_token : first_token + num_tokens])
+    landed = worker.cache.tokens(blocks)[:, :, :num_tokens]
+    np.testing.assert_array_equal(landed, kv[:, :, first_token : first_token + num_tokens])
 
 
 def transfer(
@@ -61,7 +71,7 @@ def test_kv_arrives_whole_however_it_is_cut(fleet: Fleet, config: MoverConfig | 
     for number, num_tokens in enumerate(lengths, start=1):
         cuts = dice.sample(range(1, num_tokens), k=min(dice.randrange(5), num_tokens - 1))
         transfer(prefill, decode, number, num_tokens, [0, *sorted(cuts), num_tokens])
-        moved += LAYOUT.num_layers * LAYOUT.layer_bytes(num_tokens - 1)
+        moved += prompt_bytes(num_tokens - 1)
     prefill.wait_until_idle()
     sent, received = prefill.mover.stats(), decode.mover.stats()
     assert sent.sent_bytes == received.received_bytes == moved
@@ -77,23 +87,23 @@ def test_sixteen_prompts_at_once(fleet: Fleet) -> None:
         order = make_order(
             make_ticket(number),
             f"d{number}",
-            num_tokens=kv.shape[1] - 1,
+            num_tokens=kv.shape[2] - 1,
             source_addresses=(prefill.address,),
             first_block=number * 15,
         )
         decode.load(order)
     for number, kv in kvs.items():
         blocks = range(number * 20, number * 20 + 20)
-        prefill.compute(make_ticket(number), f"p{number}", kv, (0, 7, kv.shape[1]), blocks)
+        prefill.compute(make_ticket(number), f"p{number}", kv, (0, 7, kv.shape[2]), blocks)
         prefill.end(make_ticket(number), f"p{number}")
     decode.wait_for(*(f"d{number}" for number in kvs))
     assert len(decode.finished().completed) == 16
     prefill.wait_for(*(f"p{number}" for number in kvs))
     for number, kv in kvs.items():
-        num_tokens = kv.shape[1] - 1
+        num_tokens = kv.shape[2] - 1
         blocks = range(number * 15, number * 15 + LAYOUT.num_blocks(num_tokens))
-        landed = decode.cache.tokens(blocks)[:, :num_tokens]
-        np.testing.assert_array_equal(landed, kv[:, :num_tokens])
+        landed = decode.cache.tokens(blocks)[:, :, :num_tokens]
+        np.testing.assert_array_equal(landed, kv[:, :, :num_tokens])
 
 
 def test_a_prompt_can_be_asked_for_when_it_is_long_computed(fleet: Fleet) -> None:
@@ -113,7 +123,7 @@ def test_a_prompt_can_be_asked_for_while_it_is_computed(fleet: Fleet) -> None:
     kv = kv_of(LAYOUT, 1, 30)
     prefill.compute(make_ticket(), "p1", kv, (0, 13), range(10))
     decode.load(make_order(num_tokens=29, source_addresses=(prefill.address,)))
-    early = LAYOUT.num_layers * LAYOUT.layer_bytes(12)
+    early = prompt_bytes(12)
     eventually(lambda: decode.mover.stats().received_bytes == early)
     assert decode.finished().completed == []
     prefill.compute(make_ticket(), "p1", kv, (13, 30), range(10))
@@ -125,7 +135,7 @@ def test_layers_go_while_later_ones_are_computed(fleet: Fleet) -> None:
     prefill, decode = fleet.worker(), fleet.worker()
     kv = kv_of(LAYOUT, 1, 9)
     decode.load(make_order(num_tokens=8, source_addresses=(prefill.address,)))
-    one_layer = LAYOUT.layer_bytes(8)
+    one_layer = layer_bytes(8)
 
     def wait_for_the_layers_before(layer: int) -> None:
         eventually(lambda: decode.mover.stats().received_bytes == layer * one_layer)
@@ -143,7 +153,7 @@ def test_only_what_the_receiver_lacks_is_moved(fleet: Fleet) -> None:
     decode.load(make_order(first_token=16, num_tokens=13, source_addresses=(prefill.address,)))
     assert decode.wait_for("d1").completed == ["d1"]
     assert_same(decode, kv, 16, 13)
-    assert decode.mover.stats().received_bytes == LAYOUT.num_layers * LAYOUT.layer_bytes(13)
+    assert decode.mover.stats().received_bytes == prompt_bytes(13)
 
 
 def test_blocks_from_the_prefix_cache_go_before_anything_is_computed(fleet: Fleet) -> None:
@@ -151,7 +161,7 @@ def test_blocks_from_the_prefix_cache_go_before_anything_is_computed(fleet: Flee
     kv = kv_of(LAYOUT, 1, 20)
     prefill.prefill(make_ticket(1), "p1", kv, range(5))
     decode.load(make_order(make_ticket(2), num_tokens=19, source_addresses=(prefill.address,)))
-    cached = LAYOUT.num_layers * LAYOUT.layer_bytes(16)
+    cached = prompt_bytes(16)
 
     def wait_for_the_cached_blocks(layer: int) -> None:
         if layer == 0:
@@ -219,17 +229,18 @@ def test_staging_is_allocated_once_and_within_its_bound(config: MoverConfig) -> 
         allocated.append(num_bytes)
         return np.zeros(num_bytes, np.uint8)
 
-    Mover(InProcessNetwork().transport(), NumpyPagedCache(LAYOUT, 1), config, allocate)
+    cache = NumpyPagedCache(LAYOUT, 1)
+    Mover(InProcessNetwork().transport(), cache, SEAL, config, allocate)
     assert 0 < sum(allocated) <= config.staging_bytes
-    assert min(allocated) >= HEADER_BYTES + LAYOUT.block_bytes
+    assert min(allocated) >= HEADER_BYTES + layer_bytes(1)
 
 
 def test_staging_in_use_is_reported_and_given_back(simulated_fleet: Fleet) -> None:
     prefill, decode = simulated_fleet.worker(ONE_SLOT), simulated_fleet.worker(ONE_SLOT)
-    slot_bytes = HEADER_BYTES + LAYOUT.block_bytes
+    slot_bytes = HEADER_BYTES + layer_bytes(1)
     seen: set[int] = set()
-    decode.cache.before_copy = lambda: seen.add(decode.mover.stats().staging_bytes)
-    prefill.cache.before_copy = lambda: seen.add(prefill.mover.stats().staging_bytes)
+    decode.cache.before_copy = lambda: seen.add(decode.held_bytes)
+    prefill.cache.before_copy = lambda: seen.add(prefill.held_bytes)
     transfer(prefill, decode, 1, 40, [0, 40])
     assert seen == {slot_bytes}
     prefill.wait_until_idle()

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from kvtransfer.connector_orders import Declined, StepOrders
-from tests.kvtransfer.builders import LAYOUT, eventually, make_order, make_ticket
+from tests.kvtransfer.builders import LAYOUT, eventually, make_load, make_order, make_ticket
 from tests.kvtransfer.conftest import Fleet
-from tests.kvtransfer.halves import BLOCKS, KV, begin, go_on, load, transfer
+from tests.kvtransfer.halves import BLOCKS, KV, NUM_TOKENS, begin, go_on, load, transfer
+from tests.kvtransfer.paged import kv_of
 
 
 def test_a_cancelled_load_ends_and_nothing_more_is_written(fleet: Fleet) -> None:
@@ -39,7 +40,7 @@ def test_a_load_can_be_cancelled_in_the_step_that_starts_it(fleet: Fleet) -> Non
 def test_a_declined_ticket_frees_the_prefill_side(fleet: Fleet) -> None:
     prefill, decode = fleet.worker(), fleet.worker()
     prefill.prefill(make_ticket(), "p1", KV, BLOCKS)
-    declined = Declined(make_ticket(), (prefill.address,))
+    declined = Declined(make_ticket(), make_load(), (prefill.address,))
     decode.half.begin(StepOrders(declined=[declined]))
     assert prefill.wait_for("p1").sent == ["p1"]
     assert prefill.mover.stats().sends_failed == 1
@@ -119,11 +120,14 @@ def test_a_load_from_nowhere_is_recomputed_at_once(simulated_fleet: Fleet) -> No
 
 
 def test_another_layout_is_recomputed_at_once(simulated_fleet: Fleet) -> None:
-    prefill = simulated_fleet.worker(layout=replace(LAYOUT, dtype="float16"))
-    decode = simulated_fleet.worker()
-    prefill.prefill(make_ticket(), "p1", KV, BLOCKS)
+    other = replace(LAYOUT, dtype="float16")
+    prefill, decode = simulated_fleet.worker(layout=other), simulated_fleet.worker()
+    prefill.prefill(make_ticket(), "p1", kv_of(other, 1, NUM_TOKENS), BLOCKS)
     load(prefill, decode)
     assert decode.wait_for("d1").failed == ["d1"]
+    assert prefill.wait_for("p1").sent == ["p1"]
+    assert decode.mover.stats().failures == {"load_layout": 1}
+    assert prefill.mover.stats().failures == {"send_layout": 1}
 
 
 def test_a_ticket_that_two_loads_show_serves_the_first(simulated_fleet: Fleet) -> None:

@@ -1,127 +1,152 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
+from kvtransfer.causes import Cause
+from kvtransfer.delivery import Stretch, deliver
+from kvtransfer.errors import DemandRefused
+from kvtransfer.messages import Demand
 from kvtransfer.outgoing import Outgoing
-from tests.kvtransfer.builders import LAYOUT, make_demand, make_ticket
+from proto.layout import KvLayout
+from tests.kvtransfer.builders import LAYOUT, make_demand, make_load, make_source, make_ticket
 
-ALL = 1000
-
-
-def make_outgoing() -> Outgoing:
-    return Outgoing(make_ticket(), "p1", LAYOUT, lease_seconds=30.0, deadline=30.0)
+TWO_RANKS = replace(LAYOUT, tensor_parallel_size=2)
 
 
-def compute(outgoing: Outgoing, num_tokens: int, layers: range | None = None) -> None:
-    for layer in layers or range(LAYOUT.num_layers):
+def make_outgoing(layout: KvLayout = LAYOUT, rank: int = 0) -> Outgoing:
+    return Outgoing(make_ticket(), "p1", layout.shard(rank), lease_seconds=30.0, deadline=30.0)
+
+
+def answer(outgoing: Outgoing, demand: Demand) -> None:
+    outgoing.answer(deliver(make_source(), demand))
+
+
+def compute(outgoing: Outgoing, num_tokens: int, layers: range = range(3)) -> None:
+    for layer in layers:
         outgoing.layer_computed(layer, num_tokens, now=1.0)
 
 
-def ranges(outgoing: Outgoing, max_tokens: int = ALL) -> list[tuple[int, int, int]]:
-    """Everything that can be packed now."""
+def stretches(outgoing: Outgoing, rank: int = 0) -> list[Stretch]:
+    """Everything that can be packed for this rank now."""
     found = []
-    while one := outgoing.next_range(max_tokens):
+    while one := outgoing.deliveries[rank].next_stretch(outgoing.computed):
         found.append(one)
     return found
 
 
-def test_nothing_goes_before_it_is_asked_for() -> None:
+def test_what_is_asked_for_late_goes_at_once() -> None:
     outgoing = make_outgoing()
     compute(outgoing, 10)
-    assert ranges(outgoing) == []
-    outgoing.answer(make_demand(num_tokens=10))
-    assert ranges(outgoing) == [(0, 0, 10), (1, 0, 10), (2, 0, 10)]
+    answer(outgoing, make_demand(num_tokens=10))
+    assert stretches(outgoing) == [Stretch(layer, 0, 3) for layer in range(3)]
 
 
-def test_nothing_goes_before_it_is_computed() -> None:
+def test_what_is_computed_late_goes_then() -> None:
     outgoing = make_outgoing()
-    outgoing.answer(make_demand(num_tokens=10))
-    assert ranges(outgoing) == []
+    answer(outgoing, make_demand(num_tokens=10))
+    assert stretches(outgoing) == []
     compute(outgoing, 10, range(1))
-    assert ranges(outgoing) == [(0, 0, 10)]
+    assert stretches(outgoing) == [Stretch(0, 0, 3)]
     compute(outgoing, 10, range(1, 3))
-    assert ranges(outgoing) == [(1, 0, 10), (2, 0, 10)]
+    assert stretches(outgoing) == [Stretch(1, 0, 3), Stretch(2, 0, 3)]
 
 
-def test_while_the_prompt_is_computed_only_whole_blocks_go() -> None:
+def test_every_rank_of_the_receiver_gets_its_own() -> None:
     outgoing = make_outgoing()
-    outgoing.answer(make_demand(num_tokens=10))
-    compute(outgoing, 3)
-    assert ranges(outgoing) == []
-    compute(outgoing, 7, range(1))
-    assert ranges(outgoing) == [(0, 0, 4)]
-    compute(outgoing, 9, range(1))
-    assert ranges(outgoing) == [(0, 4, 4)]
-    compute(outgoing, 10, range(1))
-    assert ranges(outgoing) == [(0, 8, 2)]
-
-
-def test_nothing_beyond_the_demand_goes() -> None:
-    outgoing = make_outgoing()
-    outgoing.answer(make_demand(num_tokens=9))
-    compute(outgoing, 16, range(1))
-    assert ranges(outgoing) == [(0, 0, 9)]
-
-
-def test_what_the_receiver_has_does_not_go() -> None:
-    outgoing = make_outgoing()
-    compute(outgoing, 16)
-    outgoing.answer(make_demand(first_token=8, num_tokens=7))
-    assert ranges(outgoing) == [(0, 8, 7), (1, 8, 7), (2, 8, 7)]
-
-
-def test_a_range_is_no_longer_than_a_segment() -> None:
-    outgoing = make_outgoing()
-    compute(outgoing, 19)
-    outgoing.answer(make_demand(num_tokens=18))
-    layer_0 = [found for found in ranges(outgoing, max_tokens=8) if found[0] == 0]
-    assert layer_0 == [(0, 0, 8), (0, 8, 8), (0, 16, 2)]
-
-
-def test_a_range_is_no_longer_than_the_receiver_has_room_for() -> None:
-    outgoing = make_outgoing()
-    compute(outgoing, 19, range(1))
-    outgoing.answer(make_demand(num_tokens=18, max_segment_tokens=7))
-    assert [num_tokens for _, _, num_tokens in ranges(outgoing)] == [4, 4, 4, 4, 2]
-
-
-def test_it_is_complete_when_the_last_segment_has_left() -> None:
-    outgoing = make_outgoing()
-    assert not outgoing.is_complete
+    answer(outgoing, make_demand(layout=TWO_RANKS, rank=1))
+    compute(outgoing, 8, range(2))
+    answer(outgoing, make_demand(layout=TWO_RANKS, rank=0, first_token=4, num_tokens=6))
+    assert stretches(outgoing, 1) == [Stretch(0, 0, 2), Stretch(1, 0, 2)]
+    assert stretches(outgoing, 0) == [Stretch(0, 1, 1), Stretch(1, 1, 1)]
     compute(outgoing, 10)
-    outgoing.answer(make_demand(num_tokens=10))
-    assert not outgoing.is_complete
-    outgoing.num_in_flight = len(ranges(outgoing))
-    assert not outgoing.is_complete
-    outgoing.num_in_flight = 0
-    assert outgoing.is_complete
+    assert stretches(outgoing, 0)[-1] == Stretch(2, 1, 2)
+    assert stretches(outgoing, 1)[-1] == Stretch(2, 0, 3)
 
 
-def test_a_demand_for_nothing_is_complete_at_once() -> None:
+def test_it_is_complete_when_every_rank_has_all() -> None:
     outgoing = make_outgoing()
-    outgoing.answer(make_demand(first_token=0, num_tokens=0))
+    compute(outgoing, 10)
+    assert not outgoing.is_complete
+    answer(outgoing, make_demand(layout=TWO_RANKS, rank=0))
+    stretches(outgoing, 0)
+    assert not outgoing.is_complete
+    answer(outgoing, make_demand(layout=TWO_RANKS, rank=1))
+    assert not outgoing.is_complete
+    stretches(outgoing, 1)
     assert outgoing.is_complete
+
+
+@pytest.mark.parametrize(
+    ("demand", "cause"),
+    [
+        pytest.param(make_demand(), Cause.USED, id="the-same-rank"),
+        pytest.param(make_demand(reply_address=b"thief"), Cause.USED, id="from-elsewhere"),
+        pytest.param(make_demand(load=make_load(2)), Cause.FOREIGN, id="another-load"),
+        pytest.param(
+            make_demand(load=make_load(2), layout=TWO_RANKS, rank=1),
+            Cause.FOREIGN,
+            id="another-load's-rank",
+        ),
+    ],
+)
+def test_a_second_demand_is_refused(demand: Demand, cause: Cause) -> None:
+    outgoing = make_outgoing()
+    answer(outgoing, make_demand())
+    first = outgoing.deliveries[0]
+    with pytest.raises(DemandRefused) as refused:
+        answer(outgoing, demand)
+    assert refused.value.cause is cause
+    assert outgoing.deliveries == {0: first}
+
+
+def test_a_demand_is_known_again() -> None:
+    outgoing = make_outgoing()
+    assert not outgoing.has_answered(make_demand())
+    answer(outgoing, make_demand())
+    assert outgoing.has_answered(make_demand())
+    assert not outgoing.has_answered(make_demand(reply_address=b"elsewhere"))
+    assert not outgoing.has_answered(make_demand(rank=1))
 
 
 def test_after_a_preemption_only_what_has_not_left_goes_again() -> None:
     outgoing = make_outgoing()
-    outgoing.answer(make_demand(num_tokens=10))
+    answer(outgoing, make_demand(num_tokens=10))
+    outgoing.block_ids = tuple(range(5, 7))
     compute(outgoing, 4)
-    assert ranges(outgoing) == [(0, 0, 4), (1, 0, 4), (2, 0, 4)]
+    assert len(stretches(outgoing)) == 3
     compute(outgoing, 8)
     outgoing.forget_blocks()
     assert outgoing.block_ids == ()
-    assert ranges(outgoing) == []
+    assert stretches(outgoing) == []
     compute(outgoing, 4)
-    assert ranges(outgoing) == []
+    assert stretches(outgoing) == []
     compute(outgoing, 10)
-    assert ranges(outgoing) == [(0, 4, 6), (1, 4, 6), (2, 4, 6)]
+    assert stretches(outgoing) == [Stretch(layer, 1, 2) for layer in range(3)]
+
+
+def test_a_rank_knows_its_own_layers_only() -> None:
+    outgoing = make_outgoing(replace(LAYOUT, stage_layers=(1, 2)), rank=1)
+    assert outgoing.computed == {1: 0, 2: 0}
 
 
 def test_news_that_is_none_changes_nothing() -> None:
     outgoing = make_outgoing()
-    outgoing.answer(make_demand(num_tokens=10))
+    answer(outgoing, make_demand(num_tokens=10))
     compute(outgoing, 8)
-    ranges(outgoing)
+    stretches(outgoing)
     outgoing.layer_computed(0, 8, now=2.0)
     outgoing.layer_computed(0, 5, now=3.0)
     assert outgoing.computed_at == 1.0
-    assert ranges(outgoing) == []
+    assert stretches(outgoing) == []
+
+
+def test_it_goes_to_the_addresses_that_have_asked() -> None:
+    outgoing = make_outgoing()
+    assert not outgoing.goes_to(b"one")
+    answer(outgoing, make_demand(layout=TWO_RANKS, rank=0, reply_address=b"one"))
+    answer(outgoing, make_demand(layout=TWO_RANKS, rank=1, reply_address=b"two"))
+    assert outgoing.goes_to(b"one")
+    assert outgoing.goes_to(b"two")
+    assert not outgoing.goes_to(b"three")

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from kvtransfer.sends import Parcel, SendLedger
-from tests.kvtransfer.builders import LAYOUT, make_demand, make_ticket
+from kvtransfer.causes import Cause
+from kvtransfer.sends import Parcel
+from proto.layout import KvLayout
+from tests.kvtransfer.builders import LAYOUT, make_demand, make_load, make_ticket
+from tests.kvtransfer.send_steps import LEASE, TWO_RANKS, new_ledger
 
-LEASE = 5.0
 NUM_STEPS = 300
 
 
@@ -23,10 +25,12 @@ class Prompt:
     ticket: bytes
     request_id: str
     num_tokens: int
+    first_token: int
+    target: KvLayout
     blocks: tuple[int, ...] = ()
     computed: int = 0
     has_ended: bool = False
-    sent_until: Counter[int] = field(default_factory=Counter)
+    sent_until: Counter[tuple[int, int]] = field(default_factory=Counter)  # by rank and layer
 
 
 class Walk:
@@ -34,7 +38,7 @@ class Walk:
 
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
-        self.ledger = SendLedger(LAYOUT, max_segment_tokens=8, lease_seconds=LEASE)
+        self.ledger = new_ledger()
         self.now = 0.0
         self.prompts: list[Prompt] = []
         self.in_flight: list[Parcel] = []
@@ -44,7 +48,7 @@ class Walk:
         self.moves: list[Callable[[], None]] = [
             self.arrive,
             *[self.compute] * 4,
-            *[self.ask] * 2,
+            *[self.ask] * 4,
             *[self.pack] * 4,
             *[self.land] * 4,
             self.preempt,
@@ -63,7 +67,10 @@ class Walk:
         number = len(self.prompts) + 1
         # Now and then a ticket comes a second time, with another request.
         shown = make_ticket(number if self.dice.random() < 0.9 else self.dice.randint(1, number))
-        self.prompts.append(Prompt(shown, f"p{number}", self.dice.randint(1, 40)))
+        num_tokens = self.dice.randint(1, 40)
+        first = self.dice.randrange(0, num_tokens, LAYOUT.block_size)
+        target = self.dice.choice((LAYOUT, LAYOUT, TWO_RANKS))
+        self.prompts.append(Prompt(shown, f"p{number}", num_tokens, first, target))
 
     def compute(self) -> None:
         if prompt := self.any(lambda p: not p.has_ended and p.computed < p.num_tokens):
@@ -78,9 +85,16 @@ class Walk:
 
     def ask(self) -> None:
         if prompt := self.any(lambda _: True):
-            first = self.dice.randrange(0, prompt.num_tokens, LAYOUT.block_size)
-            length = prompt.num_tokens - 1 - first
-            self.ledger.demand(make_demand(prompt.ticket, first, max(0, length)), self.now)
+            length = max(0, prompt.num_tokens - 1 - prompt.first_token)
+            demand = make_demand(
+                prompt.ticket,
+                prompt.first_token,
+                length,
+                layout=prompt.target,
+                rank=self.dice.randrange(prompt.target.num_ranks),
+                load=make_load(1 if self.dice.random() < 0.98 else 2),
+            )
+            self.ledger.demand(demand, self.now)
 
     def pack(self) -> None:
         if parcel := self.ledger.next_parcel():
@@ -90,21 +104,23 @@ class Walk:
     def check_parcel(self, parcel: Parcel) -> None:
         """Its blocks are the request's own of this moment, and no token goes twice."""
         segment = parcel.segment
-        owners = [prompt for prompt in self.prompts if set(parcel.block_ids) <= set(prompt.blocks)]
+        block_ids = tuple(parcel.cut.block_ids)
+        owners = [prompt for prompt in self.prompts if set(block_ids) <= set(prompt.blocks)]
         (owner,) = owners
         assert owner.ticket == segment.ticket
         assert not owner.has_ended or owner.request_id not in self.freed
-        first = segment.first_token // LAYOUT.block_size
-        assert parcel.block_ids == owner.blocks[first : first + len(parcel.block_ids)]
-        assert len(parcel.block_ids) * LAYOUT.block_bytes == segment.payload_bytes
-        assert segment.end_token <= owner.computed
-        assert segment.first_token >= owner.sent_until[segment.layer]
-        owner.sent_until[segment.layer] = segment.end_token
+        assert block_ids == owner.blocks[segment.first_block : segment.end_block]
+        size = len(block_ids) * segment.num_heads * LAYOUT.head_bytes
+        assert size == segment.payload_bytes
+        end_token = segment.first_block * LAYOUT.block_size + parcel.cut.num_tokens
+        assert end_token <= owner.computed
+        assert segment.first_block >= owner.sent_until[parcel.rank, segment.layer]
+        owner.sent_until[parcel.rank, segment.layer] = segment.end_block
 
     def land(self) -> None:
         if self.in_flight:
             parcel = self.in_flight.pop(self.dice.randrange(len(self.in_flight)))
-            self.ledger.segment_done(parcel.segment, self.dice.random() < 0.97, self.now)
+            self.ledger.segment_done(parcel, self.dice.random() < 0.97, self.now)
 
     def preempt(self) -> None:
         if prompt := self.any(lambda p: not p.has_ended and p.computed > 0):
@@ -120,7 +136,7 @@ class Walk:
 
     def revoke(self) -> None:
         if self.dice.random() < 0.3 and (prompt := self.any(lambda _: True)):
-            self.ledger.revoke(prompt.ticket, "revoked")
+            self.ledger.revoke(prompt.ticket, Cause.REVOKED)
 
     def wait(self) -> None:
         self.now += self.dice.random() * LEASE / 2
