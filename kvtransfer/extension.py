@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
+from typing import Any
 
+from vllm.distributed import get_pp_group
 from vllm.distributed.kv_transfer import get_kv_transfer_group
 
 from kvtransfer.connector import BatonConnector
@@ -14,6 +16,8 @@ from kvtransfer.mover import Mover
 
 class TransferExtension:
     """Mixed into vLLM's worker by `worker_extension_cls`, hence the names' prefix."""
+
+    model_runner: Any
 
     def baton_transfer_address(self) -> bytes:
         """Where this rank's transport is reached."""
@@ -34,6 +38,19 @@ class TransferExtension:
     def baton_revoke(self, ticket_id: bytes, reason: str) -> bool:
         """Ends the ticket's send or load; a load is recomputed. False if there is none."""
         return _mover().revoke(ticket_id, reason)
+
+    def baton_prepare_stage(self) -> None:
+        """Room for what comes from the pipeline stage before this one.
+
+        vLLM's GPU workers make it in a trial run, which its CPU workers leave out in eager mode.
+        """
+        runner = self.model_runner
+        if runner.intermediate_tensors is None and not get_pp_group().is_first_rank:
+            runner.intermediate_tensors = runner.model.make_empty_intermediate_tensors(
+                batch_size=runner.max_num_tokens,
+                dtype=runner.model_config.dtype,
+                device=runner.device,
+            )
 
     def baton_introduce(self, addresses: Sequence[bytes]) -> None:
         """Makes the links to these peers now, before a request needs them."""

@@ -61,6 +61,7 @@ async def open_engine(plan: EnginePlan) -> AsyncIterator[VllmEngine]:
 
 
 async def learn_facts(core: AsyncMPClient, config: VllmConfig) -> EngineFacts:
+    await core.collective_rpc_async("baton_prepare_stage")
     layout, *_ = await core.collective_rpc_async("baton_kv_layout")
     addresses = await core.collective_rpc_async("baton_transfer_address")
     return EngineFacts(

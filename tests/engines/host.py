@@ -68,6 +68,7 @@ def serve(pipe: Connection, settings: HostSettings) -> None:
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = binding if settings.num_ranks > 1 else "nobind"
     os.sched_setaffinity(0, set(cores))
     engine = _start(settings)
+    engine.collective_rpc("baton_prepare_stage")
     pipe.send("ready")
     while True:
         is_busy = engine.has_unfinished_requests()

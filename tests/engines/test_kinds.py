@@ -12,6 +12,7 @@ from tests.engines.test_unequal import assert_hands_over
 LENGTHS = (2, 65, 300)
 SMALL_BLOCKS = {"block_size": 64}
 TWO_RANKS = {"tensor_parallel_size": 2}
+TWO_STAGES = {"pipeline_parallel_size": 2}
 FP8_CACHE = {"kv_cache_dtype": "fp8"}
 
 
@@ -24,6 +25,7 @@ FP8_CACHE = {"kv_cache_dtype": "fp8"}
         pytest.param("deepseek", TWO_RANKS, {}, id="mla"),
         pytest.param("mixtral", TWO_RANKS, SMALL_BLOCKS, id="moe"),
         pytest.param("llama", FP8_CACHE, FP8_CACHE | SMALL_BLOCKS, id="fp8-cache"),
+        pytest.param("llama", TWO_STAGES, SMALL_BLOCKS, id="two-stages-to-one"),
         pytest.param("one-head", TWO_RANKS | SMALL_BLOCKS, TWO_RANKS, id="more-ranks-than-heads"),
     ],
 )
