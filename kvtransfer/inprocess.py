@@ -50,6 +50,7 @@ class _InProcessInbox:
     def __init__(self, owner: InProcessTransport, address: bytes) -> None:
         self.owner = owner
         self.address = address
+        self.is_closed = False
         self._arrived: dict[Kind, deque[_Message]] = {kind: deque() for kind in Kind}
 
     def deliver(self, kind: Kind, message: _Message) -> None:
@@ -60,19 +61,23 @@ class _InProcessInbox:
         arrived = self._arrived[kind]
         return arrived.popleft() if arrived else None
 
-    def clear(self) -> None:
+    def close(self) -> None:
+        self.is_closed = True
+        self.owner.network.forget(self.address)
         for arrived in self._arrived.values():
             while arrived:
                 arrived.popleft().end(is_ok=False)
 
 
 class _InProcessLink(_InProcessInbox):
-    is_broken = False
-
     def __init__(self, owner: InProcessTransport, address: bytes, target: _InProcessInbox) -> None:
         super().__init__(owner, address)
         self._target = target
         self._sent: list[_Message] = []
+
+    @property
+    def is_broken(self) -> bool:
+        return self._target.is_closed
 
     def send(self, kind: Kind, buffer: Slot) -> _Message:
         message = _Message(self.owner, buffer)
@@ -82,8 +87,7 @@ class _InProcessLink(_InProcessInbox):
         return message
 
     def close(self) -> None:
-        self.owner.network.forget(self.address)
-        self.clear()
+        super().close()
         for message in self._sent:
             message.end(is_ok=False)
 
@@ -149,7 +153,6 @@ class InProcessTransport:
         self._woken.set()
 
     def close(self) -> None:
-        self.network.forget(self.address)
-        self._inbox.clear()
+        self._inbox.close()
         for link in self._links:
             link.close()

@@ -6,7 +6,7 @@ another with it, nor any of its memory:
 
 - CMA is left out. UCX aborts the process when the peer of a CMA read has died.
 - Endpoints to other hosts handle errors, those inside a host do not: with error handling
-  UCX offers no shared memory at all.
+  UCX offers no shared memory at all. There the kernel tells of the peer's death.
 - Links inside a host have a UCX context with nothing but shared memory. Else UCX adds lanes
   over TCP, and when these notice the peer's death without error handling, the next message
   of the peer ends this process.
@@ -15,272 +15,98 @@ another with it, nor any of its memory:
 
 UCX does not wake a sleeping sender when its peer has made room, so callers poll often while
 operations are under way and may sleep long when there are none.
+
+What comes to the transport's own inbox should be small: after a message of more than 8 KiB
+UCX keeps an endpoint back to its sender, and that endpoint's memory, until the transport is
+closed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
-import socket
-import zlib
-from collections.abc import Mapping
-from pathlib import Path
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from kvtransfer.errors import TransportUnavailable
-from kvtransfer.staging import Slot
-from kvtransfer.transport import Arrival, Kind, Link
+from kvtransfer.peer_process import PeerProcess, ProcessId, ProcessWatch
+from kvtransfer.transport import Arrival, Kind
+from kvtransfer.ucx_address import UcxAddress, host_id
+from kvtransfer.ucx_inbox import UcxInbox
+from kvtransfer.ucx_library import load_ucxx
+from kvtransfer.ucx_limits import files_open, num_links
+from kvtransfer.ucx_link import UcxLink
+from kvtransfer.ucx_settings import (
+    between_hosts,
+    from_environment,
+    inside_a_host,
+    transports_in,
+    warning_about,
+)
 
-INSIDE_A_HOST = "self,sysv"
-_WHOLE_TAG = (1 << 64) - 1
-_CANCEL_STEP_NANOSECONDS = 1_000_000
-_CANCEL_STEPS = 10
-_MAX_STEPS = 64
-_CHECKSUM_BYTES = 4
-_MAX_REFUSALS = 4096
-
-
-def _load_ucxx() -> Any:
-    try:
-        from ucxx._lib import arr, libucxx
-    except (ImportError, OSError) as error:
-        raise TransportUnavailable(
-            f"UCX cannot be loaded ({error}); install ucxx-cu12 and libucx-cu12"
-        ) from error
-    libucxx.Array = arr.Array
-    return libucxx
-
-
-def _host_id() -> bytes:
-    """Equal for two processes that can share memory: same boot, host name and namespaces."""
-    parts = [socket.gethostname()]
-    with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        parts += [str(Path(f"/proc/self/ns/{name}").readlink()) for name in ("ipc", "pid")]
-    return "/".join(parts).encode()
-
-
-def _pack_address(host: bytes, worker: bytes) -> bytes:
-    """With a checksum, because UCX aborts the process that is given a damaged address."""
-    body = len(host).to_bytes() + host + worker
-    return zlib.crc32(body).to_bytes(_CHECKSUM_BYTES) + body
-
-
-def _unpack_address(address: bytes) -> tuple[bytes, bytes]:
-    """The host's id and the UCX worker's address."""
-    checksum, body = address[:_CHECKSUM_BYTES], address[_CHECKSUM_BYTES:]
-    if not body or zlib.crc32(body).to_bytes(_CHECKSUM_BYTES) != checksum:
-        raise TransportUnavailable(f"{len(address)} bytes that are no address of ours")
-    return body[1 : 1 + body[0]], body[1 + body[0] :]
-
-
-class _Operation:
-    __slots__ = ("_buffer", "_inbox", "_request")
-
-    def __init__(self, inbox: _UcxInbox, request: Any, buffer: Slot) -> None:
-        self._inbox = inbox
-        self._request = request
-        self._buffer = buffer
-
-    @property
-    def is_done(self) -> bool:
-        return self._inbox.is_closed or bool(self._request.completed)
-
-    @property
-    def is_ok(self) -> bool:
-        if self._inbox.is_closed or not self._request.completed:
-            return False
-        try:
-            self._request.check_error()
-        except Exception:  # ucxx has a class of its own for every UCX status
-            return False
-        return True
-
-
-class _Arrival:
-    __slots__ = ("_found", "_inbox")
-
-    def __init__(self, inbox: _UcxInbox, found: Any) -> None:
-        self._inbox = inbox
-        self._found = found
-
-    @property
-    def num_bytes(self) -> int:
-        return int(self._found.length)
-
-    def receive(self, buffer: Slot) -> _Operation:
-        part = buffer[: self.num_bytes]
-        request = self._inbox.worker.tag_recv_with_handle(self._inbox.ucxx.Array(part), self._found)
-        return _Operation(self._inbox, request, part)
-
-
-class _UcxInbox:
-    """A UCX worker, registered with the epoll that the transport sleeps on."""
-
-    def __init__(self, ucxx: Any, context: Any, epoll: select.epoll, host: bytes) -> None:
-        self.ucxx = ucxx
-        self.worker = ucxx.UCXWorker(context)
-        self.worker.init_blocking_progress_mode()
-        self.is_closed = False
-        self.address = _pack_address(host, self.worker.address.tobytes())
-        self._tags = {kind: ucxx.UCXXTag(int(kind)) for kind in Kind}
-        self._mask = ucxx.UCXXTagMask(_WHOLE_TAG)
-        self._epoll = epoll
-        self._fd = self.worker.epoll_file_descriptor
-        epoll.register(self._fd, select.EPOLLIN)
-
-    def probe(self, kind: Kind) -> Arrival | None:
-        if self.is_closed:
-            return None
-        found = self.worker.tag_probe(self._tags[kind], self._mask, True)
-        return _Arrival(self, found) if found.matched else None
-
-    def progress(self) -> bool:
-        steps = 0
-        while steps < _MAX_STEPS and self.worker.progress_once():
-            steps += 1
-        return steps > 0
-
-    def close(self) -> None:
-        if self.is_closed:
-            return
-        self.is_closed = True
-        self._epoll.unregister(self._fd)
-        refused = self._refuse_arrivals()
-        self.worker.cancel_inflight_requests(_CANCEL_STEP_NANOSECONDS, _CANCEL_STEPS)
-        refused.clear()
-        self.worker = None
-
-    def _refuse_arrivals(self) -> list[_Operation]:
-        """Takes what has come into no buffer, which ends at once. ucxx would receive all of it
-        before it destroys a worker, and wait for ever for a sender that is dead.
-        """
-        refused: list[_Operation] = []
-        nothing = np.zeros(0, np.uint8)
-        for _ in range(_MAX_REFUSALS):
-            moved = self.progress()
-            found = self.worker.tag_probe(self.ucxx.UCXXTag(0), self.ucxx.UCXXTagMask(0), True)
-            if found.matched:
-                refused.append(_Arrival(self, found).receive(nothing))
-            elif not moved:
-                break
-        return refused
-
-
-class _UcxLink(_UcxInbox):
-    is_broken = False
-
-    def __init__(
-        self,
-        ucxx: Any,
-        context: Any,
-        epoll: select.epoll,
-        host: bytes,
-        remote: bytes,
-        handles_errors: bool,
-    ) -> None:
-        try:
-            super().__init__(ucxx, context, epoll, host)
-        except Exception as error:
-            raise TransportUnavailable(f"UCX can open no more links: {error}") from error
-        self._handles_errors = handles_errors
-        try:
-            self._endpoint = ucxx.UCXEndpoint.create_from_worker_address(
-                self.worker,
-                ucxx.UCXAddress.create_from_buffer(remote),
-                endpoint_error_handling=handles_errors,
-            )
-        except Exception as error:
-            self.close()
-            raise TransportUnavailable(f"no UCX link to that address: {error}") from error
-
-    def send(self, kind: Kind, buffer: Slot) -> _Operation:
-        request = self._endpoint.tag_send(self.ucxx.Array(buffer), self._tags[kind])
-        return _Operation(self, request, buffer)
-
-    def close(self) -> None:
-        if not self.is_closed and hasattr(self, "_endpoint"):
-            if self._endpoint.alive:  # ucxx cannot close one that has failed
-                self._close_endpoint()
-            self._endpoint = None
-        super().close()
-
-    def _close_endpoint(self) -> None:
-        """Without error handling the end of it may never come, so it is not waited for."""
-        if self._handles_errors:
-            self._endpoint.close_blocking(_CANCEL_STEP_NANOSECONDS, _CANCEL_STEPS)
-        else:
-            self._endpoint.close()
+SPIN_SECONDS = 50e-6
+LOOK_SECONDS = 0.1
 
 
 class UcxTransport:
     """See `Transport`. `config` holds UCX settings without their UCX_ prefix. A TLS setting,
     also the environment's UCX_TLS, holds inside a host as well as between hosts. `host` is
     what the transports of one host share; tests set it to have several hosts in one.
+
+    `transports` are what UCX may use on this machine, for the log, and `warning` is what the
+    user should know about them, or None. `max_links` follows the limit of open files.
+
+    Raises TransportUnavailable.
     """
 
-    max_links = 256
-
     def __init__(self, config: Mapping[str, str] | None = None, host: bytes | None = None) -> None:
-        self._ucxx = _load_ucxx()
-        settings = dict(config or {})
-        if tls := os.environ.get("UCX_TLS"):
-            settings.setdefault("TLS", tls)
-        self._host = _host_id() if host is None else host
-        self._links: list[_UcxLink] = []
-        self._is_closed = False
+        self._ucxx = load_ucxx()
         self._epoll = select.epoll()
+        self._inboxes: dict[int, UcxInbox] = {}
+        self._awake: set[UcxInbox] = set()
+        self._moved_at = self._looked_at = time.monotonic()
+        self._is_closed = False
+        num_files = files_open()
         try:
-            self._context = self._new_context({"TLS": "^cma", **settings})
-            near = {key: value for key, value in settings.items() if key != "NET_DEVICES"}
-            self._near_context = self._new_context({"TLS": "self,sysv", **near})
-            self._inbox = _UcxInbox(self._ucxx, self._context, self._epoll, self._host)
+            self._open_contexts(config or {})
+            self._inbox = UcxInbox(self._ucxx, self._context, self)
         except Exception as error:
             self._epoll.close()
             raise TransportUnavailable(f"UCX offers no transport here: {error}") from error
+        self.max_links = num_links(files_each=files_open() - num_files)
+        here = host_id() if host is None else host
+        self._here = UcxAddress(here, ProcessId.of(os.getpid()), self._inbox.worker_address)
+        self.address = self._here.pack()
+        self._processes = ProcessWatch()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._processes.fd, select.EPOLLIN)
         self._epoll.register(self._wake_fd, select.EPOLLIN)
+        self._watch(self._inbox)
 
-    @property
-    def address(self) -> bytes:
-        return self._inbox.address
-
-    @property
-    def transports(self) -> str:
-        """What UCX may use on this machine, for the log."""
-        words = (line.split() for line in self._context.info.splitlines())
-        names = {name.partition("/")[0] for line in words for name in line if "/" in name}
-        return " ".join(sorted(names - {"cma"}))
-
-    def connect(self, address: bytes) -> Link:
-        host, worker = _unpack_address(address)
-        is_near = host == self._host
+    def connect(self, address: bytes) -> UcxLink:
+        there = UcxAddress.unpack(address)
+        is_near = there.host == self._here.host and self._near_context is not None
         context = self._near_context if is_near else self._context
-        link = _UcxLink(self._ucxx, context, self._epoll, self._host, worker, not is_near)
-        self._links = [each for each in self._links if not each.is_closed]
-        self._links.append(link)
+        process = self._process_of(there) if is_near else None
+        try:
+            link = UcxLink(self._ucxx, context, self, self._here, there, process)
+        except TransportUnavailable:
+            if process is not None:
+                process.close()
+            raise
+        self._watch(link)
         return link
 
     def probe(self, kind: Kind) -> Arrival | None:
         return self._inbox.probe(kind)
 
     def poll(self, timeout_seconds: float) -> bool:
-        inboxes = [self._inbox, *(link for link in self._links if not link.is_closed)]
-        moved = False
-        for inbox in inboxes:
-            moved |= inbox.progress()
-        if moved or timeout_seconds <= 0:
-            return moved
-        if not all(inbox.worker.arm() for inbox in inboxes):
+        if self._notice(self._epoll.poll(0)) | self._progress():
             return True
-        events = self._epoll.poll(timeout_seconds)
-        if any(fd == self._wake_fd for fd, _ in events):
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._wake_fd)
-        return bool(events)
+        if timeout_seconds <= 0:
+            return False
+        return self._spin() or not self._fall_asleep() or self._sleep(timeout_seconds)
 
     def wake(self) -> None:
         if not self._is_closed:
@@ -290,13 +116,91 @@ class UcxTransport:
         if self._is_closed:
             return
         self._is_closed = True
-        for link in self._links:
-            link.close()
-        self._inbox.close()
+        for inbox in list(self._inboxes.values()):
+            inbox.close()
+        self._processes.close()
         self._epoll.close()
         os.close(self._wake_fd)
         del self._context, self._near_context
 
+    def _open_contexts(self, config: Mapping[str, str]) -> None:
+        settings = {**from_environment(os.environ), **config}
+        self._context = self._new_context(between_hosts(settings))
+        self.transports = transports_in(self._context.info)
+        self.warning = warning_about(self.transports)
+        near = inside_a_host(settings, self.transports)
+        self._near_context = None if near is None else self._new_context(near)
+
     def _new_context(self, settings: dict[str, str]) -> Any:
         features = (self._ucxx.Feature.TAG, self._ucxx.Feature.AM, self._ucxx.Feature.WAKEUP)
         return self._ucxx.UCXContext(settings, feature_flags=features)
+
+    def _process_of(self, there: UcxAddress) -> PeerProcess:
+        process = self._processes.add(there.process)
+        if process.is_gone:
+            process.close()
+            raise TransportUnavailable("the process at that address has gone")
+        return process
+
+    def _watch(self, inbox: UcxInbox) -> None:
+        self._inboxes[inbox.fd] = inbox
+        self._awake.add(inbox)
+        self._epoll.register(inbox.fd, select.EPOLLIN)
+
+    def forget(self, inbox: UcxInbox) -> None:
+        """See `InboxOwner`."""
+        if self._inboxes.pop(inbox.fd, None):
+            self._epoll.unregister(inbox.fd)
+        self._awake.discard(inbox)
+
+    def wake_up(self, inbox: UcxInbox) -> None:
+        """See `InboxOwner`."""
+        self._awake.add(inbox)
+
+    def _progress(self) -> bool:
+        """A turn for each inbox that may have something to do, and now and then for all."""
+        now = time.monotonic()
+        if now - self._looked_at > LOOK_SECONDS:
+            self._looked_at = now
+            self._processes.look()
+            self._awake.update(self._inboxes.values())
+        moved = False
+        for inbox in list(self._awake):
+            moved |= inbox.progress()
+        if moved:
+            self._moved_at = now
+        return moved
+
+    def _spin(self) -> bool:
+        """Where something moved just now, the next thing is often near."""
+        until = self._moved_at + SPIN_SECONDS
+        while time.monotonic() < until:
+            if self._progress():
+                return True
+        return False
+
+    def _fall_asleep(self) -> bool:
+        """False if an inbox has something to do first."""
+        if not all(inbox.arm() for inbox in self._awake):
+            return False
+        self._awake = {inbox for inbox in self._awake if inbox.is_busy}
+        return True
+
+    def _sleep(self, seconds: float) -> bool:
+        events = self._epoll.poll(seconds)
+        self._notice(events)
+        return bool(events)
+
+    def _notice(self, events: Sequence[tuple[int, int]]) -> bool:
+        """Whether there was anything but inboxes to wake up; their turns come."""
+        is_news = False
+        for fd, _ in events:
+            if inbox := self._inboxes.get(fd):
+                self._awake.add(inbox)
+            elif fd == self._wake_fd:
+                os.eventfd_read(fd)
+                is_news = True
+            else:
+                self._processes.look()
+                is_news = True
+        return is_news
