@@ -15,18 +15,18 @@ from multiprocessing.connection import Connection
 from statistics import median
 
 from kvtransfer.errors import TransportUnavailable
-from kvtransfer.layout import KvLayout
 from kvtransfer.perftest_messages import Messenger, serve_messages
 from kvtransfer.perftest_prompts import PromptLoader, serve_prompts
 from kvtransfer.perftest_reference import Reference
 from kvtransfer.ucx import UcxTransport
+from proto.layout import KvLayout
 
 JOIN_SECONDS = 10.0
 LATENCY_SIZES = (64, 4096)
 BANDWIDTH_SIZES = (4096, 65536, 1 << 20)
 NUM_PROMPTS = 20
 # SmolLM2-135M in bf16, as vLLM's CPU backend holds it.
-BLOCK_TOKENS, NUM_HEADS, CONTENT_BYTES, DTYPE = 128, 3, 256, "bfloat16"
+BLOCK_TOKENS, NUM_HEADS, CONTENT_SIZE, KEY_SIZE, DTYPE = 128, 3, 128, 64, "bfloat16"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     with_other_process(
         serve_messages, (cores[-1],), lambda pipe: report_messages(pipe, options, reference)
     )
-    layout = KvLayout(BLOCK_TOKENS, options.layers, NUM_HEADS, CONTENT_BYTES, DTYPE)
+    layout = KvLayout(BLOCK_TOKENS, NUM_HEADS, CONTENT_SIZE, KEY_SIZE, DTYPE, (options.layers,))
     with_other_process(
         serve_prompts,
         (cores[-1], layout, options.tokens),
@@ -102,7 +102,7 @@ def report_prompts(pipe: Connection, layout: KvLayout, num_tokens: int) -> None:
         seconds = [loader.load_seconds() for _ in range(NUM_PROMPTS)][2:]
     finally:
         loader.close()
-    num_bytes = layout.num_layers * layout.layer_bytes(num_tokens)
+    num_bytes = layout.num_blocks(num_tokens) * layout.block_size * layout.bytes_per_token
     write(
         f"\nprompt of {num_tokens} tokens, {layout.num_layers} layers, {num_bytes / 1e6:.1f} MB, "
         f"from cache to cache: {median(seconds) * 1e3:.1f} ms, "

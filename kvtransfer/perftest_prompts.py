@@ -8,13 +8,16 @@ import time
 from multiprocessing.connection import Connection
 
 from kvtransfer.incoming import LoadOrder
-from kvtransfer.layout import KvLayout
 from kvtransfer.mover import Mover
 from kvtransfer.numpy_cache import NumpyPagedCache
+from kvtransfer.seal import Seal
 from kvtransfer.ucx import UcxTransport
+from proto.fleet_key import KEY_BYTES, FleetKey
+from proto.layout import KvLayout
 
 LEASE_SECONDS = 30.0
 PAUSE_SECONDS = 0.001
+SEAL = Seal(FleetKey(bytes(KEY_BYTES)))  # nobody else's messages come here
 
 
 class PromptLoader:
@@ -25,7 +28,7 @@ class PromptLoader:
         self._num_tokens = num_tokens
         self._blocks = tuple(range(layout.num_blocks(num_tokens)))
         self._source = pipe.recv_bytes()
-        self._mover = Mover(UcxTransport(), NumpyPagedCache(layout, len(self._blocks)))
+        self._mover = Mover(UcxTransport(), NumpyPagedCache(layout, len(self._blocks)), SEAL)
         self._mover.start()
         self._number = 0
 
@@ -40,6 +43,7 @@ class PromptLoader:
         self._pipe.recv_bytes()
         before = self._mover.stats()
         order = LoadOrder(
+            ticket,
             ticket,
             f"d{self._number}",
             "perftest",
@@ -66,7 +70,7 @@ def serve_prompts(pipe: Connection, core: int, layout: KvLayout, num_tokens: int
     blocks = tuple(range(layout.num_blocks(num_tokens)))
     cache = NumpyPagedCache(layout, len(blocks))
     cache.blocks[:] = 7
-    mover = Mover(UcxTransport(), cache)
+    mover = Mover(UcxTransport(), cache, SEAL)
     mover.start()
     pipe.send_bytes(mover.transport.address)
     with contextlib.suppress(EOFError, KeyboardInterrupt):
@@ -81,7 +85,7 @@ def _offer(mover: Mover, ticket: bytes, blocks: tuple[int, ...], num_tokens: int
         request_id, now = ticket.hex(), time.monotonic()
         mover.sends.open(ticket, request_id, LEASE_SECONDS, now)
         mover.sends.place(request_id, blocks)
-        for layer in range(mover.sends.layout.num_layers):
+        for layer in mover.sends.shard.layers:
             mover.sends.layer_computed(request_id, layer, num_tokens, now)
 
     mover.post(open_send)
