@@ -71,8 +71,12 @@ def make_mover(cache: TorchPagedCache, seal: Seal, extra: Mapping[str, Any]) -> 
 
 
 def make_transport(extra: Mapping[str, Any]) -> Transport:
-    transport = UcxTransport(extra.get("ucx"))
-    logger.info("UCX transports: %s", transport.transports)
+    settings = extra.get("ucx", {})
+    transport = UcxTransport(settings)
+    logger.info("UCX transports: %s", " ".join(transport.transports))
+    is_local = settings.get("NET_DEVICES") == "lo"
+    if transport.warning and not is_local:
+        logger.warning(transport.warning)
     if extra.get("fault") == "corrupt":
         logger.warning("KV is corrupted on purpose: fault=corrupt is set")
         return CorruptingTransport(transport)
