@@ -15,6 +15,7 @@ from baton.console import Console
 from baton.detach import detach
 from baton.down import down
 from baton.errors import BatonError
+from baton.fleet_key import show_key
 from baton.layers import load
 from baton.logs import logs
 from baton.model import baton_home, ensure_model, models_dir
@@ -117,10 +118,17 @@ def run_fetch(call: Call) -> int:
     return 0
 
 
+def run_key(call: Call) -> int:
+    sys.stdout.flush()
+    show_key(sys.stdout.fileno())
+    return 0
+
+
 COMMANDS: dict[str, Callable[[Call], int]] = {
     "up": run_up,
     "down": run_down,
     "status": run_status,
     "logs": run_logs,
+    "key": run_key,
     "model fetch": run_fetch,
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 # What must be the same in all processes, or what Baton decides.
 FIXED = {
@@ -26,9 +28,17 @@ DEFAULTS = {
 NOT_INHERITED = ("BATON_HOST", "BATON_PORT", "BATON_CONFIG", "BATON_ENGINE_ARGS")
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What makes a process a member of the fleet."""
+
+    redis: str
+    fleet_key_file: Path
+
+
 def worker_environment(
     base: Mapping[str, str],
-    redis: str,
+    access: Access,
     cores: Sequence[int],
     kv_cache_gib: int,
     gpus: Sequence[str],
@@ -40,18 +50,19 @@ def worker_environment(
     }
     if gpus:
         own["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-    return member_environment(base, redis) | own
+    return member_environment(base, access) | own
 
 
-def gateway_environment(base: Mapping[str, str], redis: str) -> dict[str, str]:
+def gateway_environment(base: Mapping[str, str], access: Access) -> dict[str, str]:
     """It computes nothing, so it needs no threads for that."""
-    return member_environment(base, redis) | {"OMP_NUM_THREADS": "1"}
+    return member_environment(base, access) | {"OMP_NUM_THREADS": "1"}
 
 
-def member_environment(base: Mapping[str, str], redis: str) -> dict[str, str]:
-    # Here and not on the command line, which everyone on the machine can read: it may
+def member_environment(base: Mapping[str, str], access: Access) -> dict[str, str]:
+    # Here and not on the command line, which everyone on the machine can read: the URL may
     # hold a password.
-    return process_environment(base) | {"BATON_REDIS": redis}
+    own = {"BATON_REDIS": access.redis, "BATON_FLEET_KEY_FILE": str(access.fleet_key_file)}
+    return process_environment(base) | own
 
 
 def process_environment(base: Mapping[str, str]) -> dict[str, str]:

@@ -11,6 +11,8 @@ from pydantic.fields import FieldInfo
 
 from baton.errors import BadSettings
 
+METAVARS = {"redis": "URL", "state_dir": "DIR", "dispatch": "WHEN"}
+
 
 class Parser(argparse.ArgumentParser):
     """Refuses in one line; keeps the layout of its texts; accepts no abbreviated flag."""
@@ -47,7 +49,7 @@ def add_flags(parser: argparse.ArgumentParser, kind: type[BaseModel]) -> None:
 def metavar(name: str, field: FieldInfo) -> str:
     if field.annotation in (int, float) or field.annotation == int | None:
         return "N"
-    return {"redis": "URL", "state_dir": "DIR"}.get(name, name.rpartition("_")[2].upper())
+    return METAVARS.get(name, name.rpartition("_")[2].upper())
 
 
 def explain(field: FieldInfo) -> str:

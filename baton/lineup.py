@@ -10,7 +10,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from baton.cores import CoreAssignment
-from baton.environment import gateway_environment, process_environment, worker_environment
+from baton.environment import (
+    Access,
+    gateway_environment,
+    process_environment,
+    worker_environment,
+)
 from baton.gpus import MEMORY_SHARE, GpuShare
 from baton.settings import UpSettings
 from fleet.valkey import ValkeyServer
@@ -48,15 +53,20 @@ class ProcessSpec:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What this machine gives: the model's folder, the fleet's server, the cores and the GPUs."""
+    """What this machine gives: the model's folder, the fleet's server and key, cores and GPUs."""
 
     model: Path
     served_model_name: str
     redis: str
+    fleet_key_file: Path
     port: int
     cores: CoreAssignment
     gpus: tuple[GpuShare, ...]
     environment: Mapping[str, str]
+
+    @property
+    def access(self) -> Access:
+        return Access(self.redis, self.fleet_key_file)
 
 
 def line_up(settings: UpSettings, site: Site) -> tuple[ProcessSpec, ...]:
@@ -84,7 +94,7 @@ def worker(
         *engine_flag(engine),
     )
     environment = worker_environment(
-        site.environment, site.redis, cores, settings.kv_cache_gib, gpus.gpus
+        site.environment, site.access, cores, settings.kv_cache_gib, gpus.gpus
     )
     return ProcessSpec(name, part, command, environment, cores)
 
@@ -96,9 +106,10 @@ def gateway(settings: UpSettings, site: Site) -> ProcessSpec:
         *("--served-model-name", site.served_model_name),
         *("--host", settings.host, "--port", str(site.port)),
         *("--expect-prefill", str(settings.prefill), "--expect-decode", str(settings.decode)),
+        *("--dispatch", settings.dispatch),
         *engine_flag(shlex.split(settings.engine_args)),
     )
-    environment = gateway_environment(site.environment, site.redis)
+    environment = gateway_environment(site.environment, site.access)
     return ProcessSpec("gateway", Part.GATEWAY, command, environment, site.cores.rest)
 
 

@@ -41,6 +41,16 @@ Show what the processes of a fleet wrote.
   baton logs -f                         and what comes
 """
 
+ABOUT_KEY = """\
+Make a fleet key and write it out. Whoever has it can pass for a member of the
+fleet: keep it in a file that its owner alone can read (mode 600), as this does.
+
+  baton key > fleet.key
+  baton up --fleet-key-file fleet.key
+
+Without one, `baton up` makes a key for each run.
+"""
+
 ABOUT_FETCH = """\
 Fetch a model before it is needed, and show its folder.
 
@@ -66,6 +76,8 @@ def make_parser() -> Parser:
         command.set_defaults(command=name)
         add_flags(command, StateSettings)
     add_logs(commands.add_parser("logs", help="show their logs", description=ABOUT_LOGS))
+    key = commands.add_parser("key", help="make a fleet key", description=ABOUT_KEY)
+    key.set_defaults(command="key")
     model = commands.add_parser("model", help="fetch a model", description=ABOUT_FETCH)
     verbs = model.add_subparsers(metavar="VERB", required=True)
     add_fetch(verbs.add_parser("fetch", help="fetch a model", description=ABOUT_FETCH))

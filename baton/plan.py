@@ -35,7 +35,11 @@ class Plan:
 
 
 def make_plan(
-    settings: UpSettings, folder: RunFolder, environment: Mapping[str, str], console: Console
+    settings: UpSettings,
+    folder: RunFolder,
+    fleet_key_file: Path,
+    environment: Mapping[str, str],
+    console: Console,
 ) -> Plan:
     """Raises BatonError or FleetError if it cannot work. The cheapest checks come first."""
     port = free_port(settings.host, settings.port)
@@ -49,6 +53,7 @@ def make_plan(
         model=model,
         served_model_name=settings.served_model_name or served_name(settings.model),
         redis=settings.redis or ValkeyServer(folder.socket).url,
+        fleet_key_file=fleet_key_file,
         port=port,
         cores=cores,
         gpus=assign_gpus(gpus, len(cores.workers)),

@@ -1,4 +1,4 @@
-"""The folder of one run: its state, its lock, its socket and its logs."""
+"""The folder of one run: its state, its lock, its key, its socket and its logs."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ class RunFolder:
     @property
     def logs(self) -> Path:
         return self.path / "logs"
+
+    @property
+    def fleet_key(self) -> Path:
+        return self.path / "fleet.key"
 
     def log(self, process: str) -> Path:
         return self.logs / f"{process}.log"

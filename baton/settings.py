@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -74,6 +74,14 @@ class UpSettings(StateSettings):
     )
     fleet: FleetName = Field(
         default="baton", description="the fleet's name; one Redis may hold several"
+    )
+    fleet_key_file: Path | None = Field(
+        default=None,
+        description="the fleet's key, of `baton key > FILE` (default: a new one for each run)",
+    )
+    dispatch: Literal["together", "prefill-first"] = Field(
+        default="together",
+        description="when decode starts: together with prefill, or only after it",
     )
     start_timeout_seconds: float = Field(
         default=600, gt=0, description="give up when a process is not ready after so long"

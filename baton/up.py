@@ -13,6 +13,7 @@ from dataclasses import replace
 from baton.banner import banner
 from baton.console import Console
 from baton.errors import AlreadyRunning
+from baton.fleet_key import key_of_run
 from baton.guarded import Guard, guarded
 from baton.identity import ProcessIdentity
 from baton.leftovers import remove_leftovers
@@ -51,12 +52,13 @@ def up(
         stack.callback(folder.state.unlink, missing_ok=True)
         state = first_state(settings)
         state.save(folder.state)
-        plan = make_plan(settings, folder, environment, console)
+        key_file = stack.enter_context(key_of_run(settings.fleet_key_file, folder.fleet_key))
+        plan = make_plan(settings, folder, key_file, environment, console)
         state = replace(
             state, url=plan.url, model=plan.site.served_model_name, redis=redacted(plan.site.redis)
         )
         stack.callback(folder.socket.unlink, missing_ok=True)
-        guard = stack.enter_context(guarded([folder.state, folder.socket]))
+        guard = stack.enter_context(guarded([folder.state, folder.socket, folder.fleet_key]))
         return asyncio.run(serve(settings, plan, folder, state, guard, console, on_up))
 
 

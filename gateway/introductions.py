@@ -57,13 +57,18 @@ class Introductions:
         found = {
             key: source
             for key, source in sources.items()
-            if key not in told and not obstacle(source.layout, party.layout)
+            if key not in told and can_meet(source, party)
         }
         told.update(found)
         return [
             *(part_with(each.description) for each in lost),
             *(introduce(each.description) for each in found.values()),
         ]
+
+
+def can_meet(source: Party, target: Party) -> bool:
+    """Whether they may be paired."""
+    return source.key != target.key and obstacle(source.layout, target.layout) is None
 
 
 def introduce(worker: Description) -> worker_pb2.ToWorker:

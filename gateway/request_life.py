@@ -157,7 +157,7 @@ class RequestLife:
 
     def ticket_refused(self, now: float) -> list[Action]:
         """The decode worker computes the prompt itself: what the prefill worker does is in vain."""
-        if not self.ticket or not self.source:
+        if self.stage is not Stage.SUBMITTED or not self.ticket or not self.source:
             return []
         revoke = Revoke(self.source, self.ticket.id, "the decode worker refused the ticket")
         actions = [*self._abort_prefill(), revoke]

@@ -18,8 +18,9 @@ ROOMS: Mapping[str, frozenset[str]] = {
     "prefill_worker": frozenset({"worker"}),
     "decode_worker": frozenset({"worker"}),
     "gateway": frozenset({"fleet", "proto"}),
-    # It starts the others as processes, and reads in the fleet which of them are ready.
-    "baton": frozenset({"fleet"}),
+    # It starts the others as processes, and reads in the fleet which of them are ready. Of proto
+    # it needs the fleet's key alone.
+    "baton": frozenset({"fleet", "proto"}),
     "loadtest": frozenset(),
 }
 
@@ -27,6 +28,7 @@ ROOMS: Mapping[str, frozenset[str]] = {
 ADAPTERS: Mapping[str, frozenset[str]] = {
     "kvtransfer/connector*.py": frozenset({"torch", "vllm"}),
     "kvtransfer/extension.py": frozenset({"vllm"}),
+    "kvtransfer/offload_*.py": frozenset({"vllm"}),
     "worker/engine*.py": frozenset({"torch", "vllm"}),
     "gateway/front_half.py": frozenset({"torch", "vllm"}),
 }

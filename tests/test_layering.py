@@ -71,7 +71,7 @@ def test_the_import_name_proto_is_ours() -> None:
         pytest.param(
             "baton/a.py",
             "from decode_worker.settings import Settings",
-            "baton/a.py:1 imports decode_worker.settings.Settings: baton may import fleet",
+            "baton/a.py:1 imports decode_worker.settings.Settings: baton may import fleet, proto",
             id="a-role",
         ),
         pytest.param(

@@ -93,6 +93,7 @@ class Running:
         wait_until(lambda: not self.living(), lambda: f"still there: {self.living()}")
         assert not list(self.state_dir.glob("*.sock"))
         assert not (self.state_dir / "state.json").exists()
+        assert not (self.state_dir / "fleet.key").exists()
 
     def close(self) -> None:
         """Whatever a failed test left."""
@@ -109,7 +110,8 @@ class Running:
 
     def _command(self, *arguments: str) -> list[str]:
         verb, *rest = arguments
-        return [sys.executable, "-m", "baton", verb, "--state-dir", str(self.state_dir), *rest]
+        where = [] if verb == "key" else ["--state-dir", str(self.state_dir)]
+        return [sys.executable, "-m", "baton", verb, *where, *rest]
 
     def _environment(self, standin: str) -> dict[str, str]:
         ours = {name: value for name, value in os.environ.items() if not name.startswith("BATON_")}

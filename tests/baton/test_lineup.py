@@ -19,6 +19,7 @@ def make_lineup(
         model=Path("/models/tiny"),
         served_model_name="tiny",
         redis="unix:///run/valkey.sock",
+        fleet_key_file=Path("/run/fleet.key"),
         port=8000,
         cores=assign(range(4), num_workers),
         gpus=assign_gpus(gpus, num_workers),
@@ -45,6 +46,7 @@ def test_a_worker_is_told_what_its_command_line_says() -> None:
 def test_the_fleets_server_is_told_where_no_other_user_can_read_it() -> None:
     for spec in make_lineup(UpSettings()).values():
         assert spec.environment["BATON_REDIS"] == "unix:///run/valkey.sock"
+        assert spec.environment["BATON_FLEET_KEY_FILE"] == "/run/fleet.key"
         assert "unix:" not in shlex.join(spec.command)
 
 
@@ -52,7 +54,7 @@ def test_the_gateway_is_told_whom_to_expect() -> None:
     spec = make_lineup(UpSettings(prefill=2, decode=1, host="0.0.0.0"))["gateway"]
     words = shlex.join(spec.command)
     assert "--served-model-name tiny --host 0.0.0.0 --port 8000" in words
-    assert "--expect-prefill 2 --expect-decode 1" in words
+    assert "--expect-prefill 2 --expect-decode 1 --dispatch together" in words
     assert not spec.is_worker
 
 

@@ -76,7 +76,9 @@ def test_only_what_was_given_leaves_a_trace() -> None:
     assert given == {"command": "up", "prefill": "2", "detach": False}
 
 
-@pytest.mark.parametrize("command", [[], ["up"], ["down"], ["status"], ["logs"], ["model"]])
+@pytest.mark.parametrize(
+    "command", [[], ["up"], ["down"], ["status"], ["logs"], ["key"], ["model"]]
+)
 def test_every_command_explains_itself(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,8 +9,10 @@ import subprocess
 
 import pytest
 
+from proto.fleet_key import FleetKey
 from tests.baton.running import PATIENCE_SECONDS, Running, read_until, wait_until
 from tests.fleet.server import RunningValkey
+from tests.proto.builders import KEY
 
 
 def stop(process: subprocess.Popen[str], number: int = signal.SIGINT) -> tuple[int, str]:
@@ -26,6 +28,7 @@ def test_it_shows_the_way_in_and_ctrl_c_leaves_nothing(running: Running) -> None
     for words in (f"curl {url}/v1", f'base_url="{url}/v1"', '"model": "tiny-1"', "prefill-1"):
         assert words in output
     assert {p.phase for p in running.state.processes} == {"ready"}
+    FleetKey.read(running.state_dir / "fleet.key")
     assert stop(process)[0] == 0
     running.assert_nothing_left()
 
@@ -41,6 +44,29 @@ def test_what_a_worker_started_is_ended_with_it_even_if_deaf(running: Running) -
     process = running.up_ready(standin="prefill-0=grandchild")
     assert any("grandchild is deaf" in name for name in running.living().values())
     assert stop(process)[0] == 0
+    running.assert_nothing_left()
+
+
+def test_a_key_of_ones_own_is_used_and_left_alone(running: Running) -> None:
+    key_file = running.folder / "mine.key"
+    made = running.baton("key")
+    key_file.touch(0o600)
+    key_file.write_text(made.stdout)
+    process = running.up_ready("--fleet-key-file", str(key_file))
+    assert not (running.state_dir / "fleet.key").exists()
+    assert stop(process)[0] == 0
+    assert key_file.read_text() == made.stdout
+
+
+def test_a_key_that_others_can_read_is_one_line(running: Running) -> None:
+    key_file = running.folder / "mine.key"
+    key_file.write_text(KEY.to_hex())
+    key_file.chmod(0o644)
+    exit_code, line = running.failing_up("--fleet-key-file", str(key_file))
+    assert exit_code == 2
+    assert line == (
+        f"error: --fleet-key-file: {key_file}: others can read the fleet key: chmod 600 {key_file}"
+    )
     running.assert_nothing_left()
 
 

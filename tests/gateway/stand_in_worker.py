@@ -43,6 +43,7 @@ class Token:
     job: Job
     token: int
     finish: str | None
+    says: dict[str, Any] | None = None
 
 
 class Wire(Protocol):
@@ -74,7 +75,7 @@ class PlainWire:
         return (msgspec.json.encode(job),)
 
     def step(self, tokens: Sequence[Token]) -> list[bytes]:
-        outputs = [PlainOutput(x.leg_id, [x.token], x.finish) for x in tokens]
+        outputs = [PlainOutput(x.leg_id, [x.token], x.finish, x.says) for x in tokens]
         return [msgspec.json.encode(PlainStep(outputs))]
 
     def decode(self, frames: Sequence[bytes]) -> Any:
@@ -105,6 +106,8 @@ class Behaviour:
     # A code: decode legs go on without their ticket.
     refuse_tickets_with: str | None = None
     finish_with: str | None = None
+    # What the connector of a prefill leg has to say to the decode leg's.
+    says: dict[str, Any] | None = None
     answers_pings: bool = True
     garbles_outputs: bool = False
 
@@ -287,7 +290,8 @@ class StandInWorker(WorkerServicer):
         await self.behaviour.prefill_may_end.wait()
         self._fabric.settled(submit.ticket.id).set()
         finish = self.behaviour.finish_with or "length"
-        self._send(outbox, Token(submit.request_id, job, job.token(0), finish))
+        said = self.behaviour.says
+        self._send(outbox, Token(submit.request_id, job, job.token(0), finish, said))
         await self._end(submit.request_id)
 
     async def _decode(self, submit: worker_pb2.Submit, outbox: Any) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
 from fleet.backoff import Backoff
@@ -15,7 +16,7 @@ from gateway.exchange import Exchange
 from gateway.fleet_client import FleetClient, error_of
 from gateway.request import Request
 from gateway.request_book import RequestBook
-from gateway.request_life import Dispatch, Outcome
+from gateway.request_life import Dispatch, Handoff, Outcome
 from gateway.roster import Roster
 from gateway.session import SessionLimits
 from gateway.worker_link import Check, WorkerLink
@@ -226,11 +227,55 @@ async def test_stop_strings_count_as_finished() -> None:
         assert outcomes == [Outcome.FINISHED]
 
 
+async def test_a_refused_ticket_ends_the_prefill_leg_at_once_and_the_answer_comes() -> None:
+    async with served() as fleet:
+        fleet.decode.behaviour.refuse_tickets_with = "ticket_used"
+        fleet.prefill.behaviour.prefill_may_end.clear()
+        lives: list[Handoff | None] = []
+        fleet.book.on_end = lambda life: lives.append(life.handoff)
+        fleet.submit("r")
+        assert len(await fleet.outputs(3)) == 3
+        await fleet.prefill.until(lambda: fleet.prefill.aborted == ["prefill:r"])
+        assert fleet.prefill.revoked == [fleet.prefill.submitted[0].ticket.id]
+        assert lives == [Handoff.REFUSED]
+
+
+async def test_prefill_first_decode_is_submitted_after_prefill_with_what_it_said() -> None:
+    async with served(Dispatch.PREFILL_FIRST) as fleet:
+        fleet.prefill.behaviour.prefill_may_end.clear()
+        fleet.prefill.behaviour.says = {"remote_port": 7}
+        fleet.submit("r")
+        await fleet.prefill.until(lambda: fleet.prefill.open_legs)
+        assert not fleet.decode.submitted
+        fleet.prefill.behaviour.prefill_may_end.set()
+        assert len(await fleet.outputs(3)) == 3
+        (submit,) = fleet.decode.submitted
+        assert msgspec.msgpack.decode(submit.transfer_params) == {"remote_port": 7}
+        assert submit.ticket.id == fleet.prefill.submitted[0].ticket.id
+
+
+async def test_prefill_first_a_failed_prefill_is_computed_by_decode() -> None:
+    async with served(Dispatch.PREFILL_FIRST) as fleet:
+        fleet.prefill.behaviour.refuse_with = "draining"
+        fleet.submit("r")
+        assert len(await fleet.outputs(3)) == 3
+        assert not fleet.decode.submitted[0].HasField("ticket")
+
+
+async def test_a_busy_worker_without_a_substitute_is_a_failure() -> None:
+    async with served() as fleet:
+        fleet.decode.behaviour.refuse_with = "overloaded"
+        fleet.decode.behaviour.refusal_is_retryable = True
+        fleet.submit("r")
+        await fleet.until(lambda: fleet.failures)
+        assert len(fleet.decode.submitted) == 1
+
+
 def test_what_a_refusal_means() -> None:
     bad = error_of("d/1", worker_pb2.Failure(code="bad_request", message="no room"))
     assert isinstance(bad, WorkerRefused)
     assert bad.status == 400
-    busy = error_of("d/1", worker_pb2.Failure(code="overloaded"))
+    busy = error_of("d/1", worker_pb2.Failure(code="overloaded", retryable=True))
     assert isinstance(busy, WorkerFailed)
-    assert busy.status == 503
+    assert (busy.status, busy.is_retryable, bad.is_retryable) == (503, True, False)
     assert "overloaded" in str(busy)

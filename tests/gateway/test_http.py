@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from tests.gateway.builders import PATIENCE_SECONDS
 from tests.gateway.sdk_calls import MESSAGES
 from tests.gateway.served_gateway import Served
 
@@ -150,6 +151,11 @@ async def test_the_workers_are_shown(served: Served, http: httpx.AsyncClient) ->
     assert rows[0]["state"] == "ready"
     assert rows[0]["load"]["num_kv_blocks"] == 100
     assert rows[0]["load"]["transfers"]["loads_completed"] == 3
+    assert rows[0]["load"]["transfers"]["failures"] == {"send_revoked": 4}
+    assert rows[0]["load"]["tickets"] == {
+        "num_open": 1, "num_bytes": 64, "next_deadline_seconds": 0.0, "refused": {"used": 2},
+    }  # fmt: skip
+    assert 0 <= rows[0]["report_age_seconds"] < PATIENCE_SECONDS
 
 
 async def test_a_silent_worker_does_not_hold_the_page_up(
@@ -175,6 +181,11 @@ async def test_metrics_tell_of_requests_stages_hand_offs_and_workers(
         'baton_http_answers_total{route="/v1/chat/completions",status="200"}',
         'baton_worker_kv_blocks{worker="decode-0"} 100.0',
         'baton_worker_kv_sent_bytes_total{worker="prefill-0"} 1000.0',
+        'baton_worker_open_tickets{worker="decode-0"} 1.0',
+        'baton_worker_ticket_bytes{worker="decode-0"} 64.0',
+        'baton_worker_tickets_refused_total{cause="used",worker="decode-0"} 2.0',
+        'baton_worker_transfer_failures_total{cause="send_revoked",worker="prefill-0"} 4.0',
+        'baton_handoffs_total{result="refused"}',
         "vllm:generation_tokens_total",
         "vllm:time_to_first_token_seconds_count",
     ):

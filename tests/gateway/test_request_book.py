@@ -7,8 +7,9 @@ import pytest
 from gateway.actions import Abort, Action, Fail, Leg, Revoke, Submit
 from gateway.errors import NoDecodeWorker, ShuttingDown, TimedOut, WorkerFailed, WorkerLost
 from gateway.request_book import RequestBook
-from gateway.request_life import Handoff, Outcome, RequestLife
+from gateway.request_life import Dispatch, Handoff, Outcome, RequestLife, Stage
 from tests.gateway.builders import TIMEOUTS, Fleet, make_book, make_request
+from tests.proto.builders import FLOAT_LAYOUT, KEY
 
 
 def submits(actions: list[Action]) -> list[tuple[str, str]]:
@@ -34,6 +35,7 @@ def test_a_request_goes_to_a_pair_under_one_ticket() -> None:
     assert decode.ticket == prefill.ticket
     assert decode.ticket
     assert decode.ticket.source_worker == "p1"
+    assert decode.ticket.is_signed_by(KEY)
     assert decode.ticket.source_addresses == (b"address of p1",)
     assert decode.ticket.lease_seconds > TIMEOUTS.prefill
     assert (book.ledger.num_tokens("d1"), book.ledger.num_tokens("p1")) == (100, 100)
@@ -138,6 +140,73 @@ def test_a_failure_from_another_worker_means_nothing() -> None:
     book.check_integrity()
 
 
+BUSY = WorkerFailed("d1", "overloaded", is_retryable=True)
+
+
+def test_a_decode_leg_that_was_refused_for_now_goes_elsewhere_once() -> None:
+    book, _ = make_book(Fleet("d1 d2 d3", "p1"))
+    _, prefill = book.add(make_request(), 0.0)
+    (submit,) = book.leg_failed("d1", "r", BUSY, 1.0)
+    assert isinstance(submit, Submit)
+    assert isinstance(prefill, Submit)
+    assert (submit.worker, submit.leg, submit.ticket) == ("d2", Leg.DECODE, prefill.ticket)
+    assert (book.ledger.num_tokens("d1"), book.ledger.num_tokens("d2")) == (0, 100)
+    assert book.leg_failed("d1", "r", BUSY, 2.0) == []
+    assert kinds(book.leg_failed("d2", "r", BUSY, 2.0)) == [Abort, Abort, Revoke, Fail]
+    assert_empty(book)
+
+
+def test_without_another_worker_a_busy_one_is_an_error() -> None:
+    book, _ = make_book(Fleet("d1 d2", "p1", {"d2": FLOAT_LAYOUT}))
+    book.add(make_request(), 0.0)
+    assert kinds(book.leg_failed("d1", "r", BUSY, 1.0))[-1] is Fail
+    assert_empty(book)
+
+
+def test_after_the_first_token_nothing_goes_elsewhere() -> None:
+    book, _ = make_book(Fleet("d1 d2", "p1"))
+    book.add(make_request(), 0.0)
+    book.first_token(book.lives["r"], 1.0)
+    assert kinds(book.leg_failed("d1", "r", BUSY, 2.0))[-1] is Fail
+    assert_empty(book)
+
+
+def test_a_refused_ticket_is_told_to_the_prefill_worker_only() -> None:
+    book, _ = make_book()
+    book.add(make_request(), 0.0)
+    assert book.ticket_refused("another", "r", 1.0) == []
+    assert book.ticket_refused("d1", "unknown", 1.0) == []
+    abort, revoke = book.ticket_refused("d1", "r", 1.0)
+    assert abort == Abort("p1", "prefill:r")
+    assert isinstance(revoke, Revoke)
+    assert book.ledger.workers == ("d1",)
+    assert book.lives["r"].handoff is Handoff.REFUSED
+    book.check_integrity()
+
+
+def test_prefill_first_the_decode_leg_follows() -> None:
+    book, _ = make_book(Fleet("d1 d2", "p1"), Dispatch.PREFILL_FIRST)
+    assert submits(book.add(make_request("a"), 0.0)) == [("p1", "prefill:a")]
+    # The decode worker that is booked counts as taken.
+    assert submits(book.add(make_request("b"), 0.0)) == [("p1", "prefill:b")]
+    assert submits(book.prefill_ended("prefill:a", 1.0, b"said")) == [("d1", "a")]
+    assert submits(book.prefill_ended("prefill:b", 1.0)) == [("d2", "b")]
+    book.check_integrity()
+
+
+def test_prefill_first_a_lost_decode_worker_fails_its_requests() -> None:
+    book, fleet = make_book(Fleet("d1", "p1"), Dispatch.PREFILL_FIRST)
+    book.add(make_request(), 0.0)
+    fleet.lose("d1")
+    assert kinds(book.worker_lost("d1", 1.0)) == [Abort, Revoke, Fail]
+    assert_empty(book)
+
+
+def test_only_workers_that_fit_are_paired() -> None:
+    book, _ = make_book(Fleet("d1", "p1 p2", {"p1": FLOAT_LAYOUT}))
+    assert submits(book.add(make_request(), 0.0)) == [("d1", "r"), ("p2", "prefill:r")]
+
+
 def test_abort_passes_over_what_has_ended() -> None:
     book, _ = make_book()
     book.add(make_request(), 0.0)
@@ -213,14 +282,15 @@ def test_siblings_of_a_lost_home_start_anew() -> None:
     book.check_integrity()
 
 
+@pytest.mark.parametrize("dispatch", Dispatch)
 @pytest.mark.parametrize("seed", range(20))
-def test_any_history_keeps_the_books_straight_and_ends_empty(seed: int) -> None:
+def test_any_history_keeps_the_books_straight_and_ends_empty(seed: int, dispatch: Dispatch) -> None:
     chance = random.Random(seed)
-    book, fleet = make_book(Fleet("d1 d2 d3", "p1 p2"))
+    book, fleet = make_book(Fleet("d1 d2 d3", "p1 p2"), dispatch)
     opened: set[tuple[str, str]] = set()
     closed: set[tuple[str, str]] = set()
 
-    refusal = WorkerFailed("p", "no")
+    refusal = WorkerFailed("p", "no", is_retryable=chance.random() < 0.5)
 
     def note(actions: list[Action]) -> None:
         opened.update(submits(actions))
@@ -230,7 +300,7 @@ def test_any_history_keeps_the_books_straight_and_ends_empty(seed: int) -> None:
         name = f"{chance.randrange(3)}_{now // 3}" if chance.random() < 0.5 else f"r{now}"
         note(book.add(make_request(name, can_hand_off=chance.random() < 0.8), float(now)))
         life = chance.choice(list(book.lives.values())) if book.lives else None
-        event = chance.randrange(8)
+        event = chance.randrange(10)
         if event == 0:
             fleet.decode, fleet.prefill = ["d1", "d2", "d3"], ["p1", "p2"]
         elif event == 1:
@@ -243,10 +313,15 @@ def test_any_history_keeps_the_books_straight_and_ends_empty(seed: int) -> None:
             note(book.abort([life.request.request_id], float(now)))
         elif event == 3:
             note(book.prefill_ended(life.prefill_leg_id, float(now)))
-        elif event == 4 and life.decode_worker:
+        elif event == 4 and life.stage is Stage.SUBMITTED:
             note(book.first_token(life, float(now)))
-        elif event == 5 and life.decode_worker:
+        elif event == 5 and life.stage in (Stage.SUBMITTED, Stage.STREAMING):
             note(book.finished(life, float(now)))
+        elif event == 7 and life.decode_worker:
+            name = life.request.request_id
+            note(book.leg_failed(life.decode_worker, name, refusal, float(now)))
+        elif event == 8 and life.decode_worker and life.stage is Stage.SUBMITTED:
+            note(book.ticket_refused(life.decode_worker, life.request.request_id, float(now)))
         elif event == 6 and life.prefill_worker:
             note(book.leg_failed(life.prefill_worker, life.prefill_leg_id, refusal, float(now)))
         else:

@@ -1,18 +1,19 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 
 from gateway.actions import Abort, Action, Fail, Leg, Revoke, Submit
 from gateway.errors import NoDecodeWorker, TimedOut
-from gateway.request_life import Handoff, Outcome, RequestLife, Stage
+from gateway.request_life import Dispatch, Handoff, Outcome, RequestLife, Stage
 from tests.gateway.builders import TIMEOUTS, make_life, make_ticket
 
 
-def make_handed_off() -> RequestLife:
+def make_handed_off(dispatch: Dispatch = Dispatch.TOGETHER) -> RequestLife:
     life = make_life()
-    life.submit(0.0, "d", "p", make_ticket())
+    life.submit(0.0, "d", "p", make_ticket(), dispatch)
     return life
 
 
@@ -73,6 +74,85 @@ def test_after_the_first_token_a_failed_prefill_means_nothing_to_decode() -> Non
     life.first_token(1.0)
     assert life.prefill_failed(2.0, "late") == [Abort("p", "prefill:r")]
     assert life.handoff is Handoff.MOVED
+
+
+def test_a_refused_ticket_ends_the_prefill_leg_and_frees_its_kv() -> None:
+    life = make_handed_off()
+    ticket = life.ticket
+    assert ticket
+    abort, revoke = life.ticket_refused(1.0)
+    assert abort == Abort("p", "prefill:r")
+    assert revoke == Revoke("p", ticket.id, "the decode worker refused the ticket")
+    assert (life.handoff, life.stage) == (Handoff.REFUSED, Stage.SUBMITTED)
+    assert life.deadline == 1.0 + TIMEOUTS.first_token
+    assert life.ticket_refused(2.0) == []
+    life.check_integrity()
+
+
+def test_kv_that_was_computed_for_a_refused_ticket_is_freed() -> None:
+    life = make_handed_off()
+    life.prefill_ended(1.0)
+    (revoke,) = life.ticket_refused(2.0)
+    assert isinstance(revoke, Revoke)
+    assert revoke.worker == "p"
+
+
+def test_prefill_first_submits_the_decode_leg_when_prefill_has_ended() -> None:
+    life, ticket = make_life(), make_ticket()
+    (prefill,) = life.submit(0.0, "d", "p", ticket, Dispatch.PREFILL_FIRST)
+    assert prefill == Submit("p", Leg.PREFILL, "prefill:r", life.request, ticket)
+    assert life.stage is Stage.PREFILLING
+    # The decode worker is booked already.
+    assert life.open_legs() == (("d", "r"), ("p", "prefill:r"))
+    life.check_integrity()
+    (decode,) = life.prefill_ended(1.0, b"said")
+    assert decode == Submit("d", Leg.DECODE, "r", life.request, ticket, b"said")
+    assert life.deadline == 1.0 + TIMEOUTS.first_token
+    life.first_token(2.0)
+    assert life.handoff is Handoff.MOVED
+    life.check_integrity()
+
+
+@pytest.mark.parametrize("is_reachable", [True, False])
+def test_prefill_first_decode_computes_what_a_lost_prefill_has_not(is_reachable: bool) -> None:
+    life = make_handed_off(Dispatch.PREFILL_FIRST)
+    *aborts, decode = life.prefill_failed(1.0, "lost", is_reachable)
+    assert aborts == ([Abort("p", "prefill:r")] if is_reachable else [])
+    assert decode == Submit("d", Leg.DECODE, "r", life.request, None)
+    assert (life.handoff, life.stage) == (Handoff.REVOKED, Stage.SUBMITTED)
+    life.check_integrity()
+
+
+def test_prefill_first_decode_computes_what_is_late() -> None:
+    life = make_handed_off(Dispatch.PREFILL_FIRST)
+    abort, decode = life.overdue(TIMEOUTS.prefill)
+    assert abort == Abort("p", "prefill:r")
+    assert decode == Submit("d", Leg.DECODE, "r", life.request, None)
+
+
+def test_prefill_first_only_what_was_submitted_is_aborted() -> None:
+    life = make_handed_off(Dispatch.PREFILL_FIRST)
+    abort, revoke = life.abort(1.0)
+    assert abort == Abort("p", "prefill:r")
+    assert isinstance(revoke, Revoke)
+    assert revoke.worker == "p"
+    life.check_integrity()
+
+
+def test_without_a_prefill_worker_there_is_nothing_to_wait_for() -> None:
+    life = make_life()
+    (submit,) = life.submit(0.0, "d", dispatch=Dispatch.PREFILL_FIRST)
+    assert isinstance(submit, Submit)
+    assert submit.leg is Leg.DECODE
+
+
+def test_a_moved_decode_leg_takes_its_hand_off_along() -> None:
+    life = make_handed_off()
+    (submit,) = life.move(1.0, "d2")
+    assert submit == Submit("d2", Leg.DECODE, "r", life.request, life.ticket)
+    assert life.open_legs() == (("d2", "r"), ("p", "prefill:r"))
+    assert life.has_moved
+    life.check_integrity()
 
 
 def test_an_abort_reaches_both_legs_and_the_kv_that_nobody_fetches() -> None:
@@ -140,10 +220,12 @@ def test_repr_shows_the_open_legs() -> None:
     assert repr(life) == "<RequestLife r ended: no legs>"
 
 
-EVENTS = {
+EVENTS: dict[str, Callable[[RequestLife], list[Action] | None]] = {
+    "refused": lambda life: life.ticket_refused(1.0),
+    "moved": lambda life: life.move(1.0, "d2") if life.stage is Stage.SUBMITTED else [],
     "prefill_ended": lambda life: life.prefill_ended(1.0),
     "prefill_failed": lambda life: life.prefill_failed(1.0, "failed"),
-    "first_token": lambda life: life.first_token(1.0),
+    "first_token": lambda life: life.first_token(1.0) if life.stage is Stage.SUBMITTED else None,
     "late": lambda life: life.overdue(1000.0),
     "lost": lambda life: life.fail(1.0, NoDecodeWorker(), lost_worker="d"),
     "abort": lambda life: life.abort(1.0),
@@ -151,9 +233,12 @@ EVENTS = {
 }
 
 
+@pytest.mark.parametrize("dispatch", Dispatch)
 @pytest.mark.parametrize("order", list(itertools.permutations(EVENTS, 3)))
-def test_every_order_of_events_ends_with_every_leg_closed_once(order: tuple[str, ...]) -> None:
-    life = make_handed_off()
+def test_every_order_of_events_ends_with_every_leg_closed_once(
+    order: tuple[str, ...], dispatch: Dispatch
+) -> None:
+    life = make_handed_off(dispatch)
     actions: list[Action] = []
     for event in (*order, "abort"):
         if life.stage is not Stage.ENDED:
@@ -163,3 +248,5 @@ def test_every_order_of_events_ends_with_every_leg_closed_once(order: tuple[str,
     aborts = [action for action in actions if isinstance(action, Abort)]
     assert len(aborts) == len(set(aborts))
     assert sum(isinstance(action, Fail) for action in actions) <= 1
+    decode = [a.worker for a in actions if isinstance(a, Submit) and a.leg is Leg.DECODE]
+    assert len(decode) == len(set(decode))

@@ -25,6 +25,7 @@ class Recorder:
     def __init__(self) -> None:
         self.steps: asyncio.Queue[list[bytes]] = asyncio.Queue()
         self.failures: asyncio.Queue[worker_pb2.Failure] = asyncio.Queue()
+        self.refusals: asyncio.Queue[worker_pb2.TicketRefused] = asyncio.Queue()
 
     async def step(self, worker: str, frames: Sequence[bytes]) -> None:
         WIRE.decode(frames)
@@ -32,6 +33,9 @@ class Recorder:
 
     def leg_failed(self, worker: str, failure: worker_pb2.Failure) -> None:
         self.failures.put_nowait(failure)
+
+    def ticket_refused(self, worker: str, refusal: worker_pb2.TicketRefused) -> None:
+        self.refusals.put_nowait(refusal)
 
 
 @asynccontextmanager

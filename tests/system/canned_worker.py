@@ -19,10 +19,14 @@ from vllm.v1.serial_utils import MsgpackDecoder
 from fleet.member import Member, Role, new_incarnation
 from fleet.redis_membership import RedisMembership
 from proto import worker_pb2
+from proto.layout import KvLayout
 from proto.worker_pb2_grpc import WorkerServicer, add_WorkerServicer_to_server
 from tests.system.canned import CannedEngine
 from tests.system.prompts import BLOCK_SIZE, MAX_MODEL_LEN
 
+LAYOUT = KvLayout(
+    block_size=BLOCK_SIZE, num_heads=1, content_size=2, key_size=1, dtype="uint8", stage_layers=(1,)
+)
 LEASE_SECONDS = 600.0
 NAME = "decode-0"
 
@@ -43,7 +47,7 @@ class CannedWorker(WorkerServicer):
             incarnation=self.incarnation,
             roles=[worker_pb2.ROLE_DECODE],
             vllm_version=vllm.__version__,
-            kv_layout=worker_pb2.KvLayout(fingerprint="canned", block_size=BLOCK_SIZE),
+            kv_layout=LAYOUT.to_proto(),
             capacity=worker_pb2.Capacity(max_model_len=MAX_MODEL_LEN, num_kv_blocks=1),
             transfer_addresses=[b"nowhere"],
         )

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import psutil
 
+from baton.fleet_key import write_key
 from baton.model import DEFAULT_MODEL, ensure_model, models_dir
 from fleet.valkey import ValkeyServer
 from tests.system.processes import environment
@@ -106,6 +107,8 @@ def gateway(model: Path, core: int, other_core: int) -> Iterator[Server]:
         stack.enter_context(program(other_core, "tests.system.canned_worker", valkey.url))
         words = ["gateway", "--model", str(model), "--served-model-name", "m"]
         words += ["--redis", valkey.url, "--port", str(port)]
+        write_key(folder / "fleet.key")
+        words += ["--fleet-key-file", str(folder / "fleet.key")]
         words += ["--expect-prefill", "0", "--expect-decode", "1"]
         pid = stack.enter_context(program(core, *words))
         wait_until(lambda: answers(port), START_SECONDS)

@@ -26,12 +26,22 @@ class Transfers(msgspec.Struct, frozen=True):
     exposed_seconds: float
 
 
+class Tickets(msgspec.Struct, frozen=True):
+    """As in proto/worker.proto."""
+
+    num_open: int
+    num_bytes: int
+    next_deadline_seconds: float
+    refused: dict[str, int]
+
+
 class Load(msgspec.Struct, frozen=True):
     num_running: int
     num_waiting: int
     num_kv_blocks: int
     num_kv_blocks_used: int
     transfers: Transfers
+    tickets: Tickets
 
 
 class WorkerReport(msgspec.Struct, frozen=True):
@@ -53,6 +63,7 @@ class WorkerReport(msgspec.Struct, frozen=True):
             "sends": moved.open_sends,
             "loads": moved.open_loads,
             "staging": moved.staging_bytes,
+            "tickets": self.load.tickets.num_open,
         }
         return {name: value for name, value in held.items() if value}
 

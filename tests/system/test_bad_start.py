@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from baton.fleet_key import write_key
 from fleet.member import Role
 from fleet.redis_membership import RedisMembership
 from fleet.valkey import ValkeyServer
@@ -107,14 +108,12 @@ def test_no_ucx(tmp_path: Path, model: Path) -> None:
 
 
 def test_workers_of_different_kv_layouts(tmp_path: Path, model: Path) -> None:
-    flags = ("--port", "0", "--decode-args=--block-size 64")
+    flags = ("--port", "0", "--decode-args=--dtype float32", "--prefill-args=--dtype bfloat16")
     failure = fail(tmp_path, "--model", str(model), *flags)
     assert failure.exit_code == 1
-    assert failure.line.startswith("error: ")
-    assert "prefill-0 has KV layout" in failure.line
-    assert "decode-0 has KV layout" in failure.line
-    assert "blocks of 64 tokens" in failure.line
-    assert "blocks of 128 tokens" in failure.line
+    assert failure.line.startswith("error: prefill-0 and decode-0 do not fit: KV differs in type")
+    assert "the sender has 30 layers, 3 KV heads of 128 elements, bfloat16" in failure.line
+    assert "the receiver has 30 layers, 3 KV heads of 128 elements, float32" in failure.line
 
 
 async def test_a_worker_of_another_vllm_version(tmp_path: Path, model: Path) -> None:
@@ -129,7 +128,7 @@ async def test_a_worker_of_another_vllm_version(tmp_path: Path, model: Path) -> 
                 await membership.join(worker.member, PATIENCE_SECONDS)
             gateway = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "gateway", "--model", str(model), "--redis", url),
-                *("--port", "0"),
+                *("--port", "0", "--fleet-key-file", str(new_key(tmp_path))),
                 cwd=ROOT,
                 env=environment(secrets.token_hex(8)),
                 stdout=asyncio.subprocess.DEVNULL,
@@ -141,6 +140,12 @@ async def test_a_worker_of_another_vllm_version(tmp_path: Path, model: Path) -> 
     line = errors.decode().splitlines()[-1]
     assert line.startswith("error: decode-0 runs vLLM 0.31.0, but ")
     assert VLLM_VERSION in line
+
+
+def new_key(folder: Path) -> Path:
+    path = folder / "fleet.key"
+    write_key(path)
+    return path
 
 
 @contextmanager
