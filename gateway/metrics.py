@@ -155,6 +155,15 @@ COUNTERS: tuple[tuple[str, str, Read], ...] = (
     ("loads_failed", "Tickets that were recomputed", lambda r: r.transfers.loads_failed),
     ("load_seconds", "From asking for KV to having it", lambda r: r.transfers.load_seconds),
     ("exposed_seconds", "From KV computed to sent", lambda r: r.transfers.exposed_seconds),
+    ("offload_stored_bytes", "Cold KV put in memory", lambda r: r.offloads.stored_bytes),
+    ("offload_loaded_bytes", "Cold KV taken back from it", lambda r: r.offloads.loaded_bytes),
+    ("offload_loads", "Times that cold KV was used again", lambda r: r.offloads.loads),
+    ("offload_store_seconds", "Copying to that memory", lambda r: r.offloads.store_seconds),
+    ("offload_load_seconds", "Copying from that memory", lambda r: r.offloads.load_seconds),
+    ("offload_written_bytes", "Cold KV put in a folder", lambda r: r.offloads.written_bytes),
+    ("offload_read_bytes", "Cold KV taken back from it", lambda r: r.offloads.read_bytes),
+    ("offload_stores_skipped", "Without room for cold KV", lambda r: r.offloads.stores_skipped),
+    ("offload_folder_failures", "Writes and reads failed", lambda r: r.offloads.folder_failures),
 )
 
 

@@ -98,9 +98,12 @@ def load_of(report: worker_pb2.LoadReport) -> dict[str, Any]:
         "num_kv_blocks_used": report.num_kv_blocks_used,
         "transfers": values_of(report.transfers),
         "tickets": values_of(report.tickets),
+        "offloads": values_of(report.offloads),
     }
 
 
-def values_of(message: worker_pb2.Transfers | worker_pb2.Tickets) -> dict[str, Any]:
+def values_of(
+    message: worker_pb2.Transfers | worker_pb2.Tickets | worker_pb2.Offloads,
+) -> dict[str, Any]:
     values = {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
     return {name: dict(x) if isinstance(x, Mapping) else x for name, x in values.items()}

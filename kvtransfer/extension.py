@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vllm.distributed import get_pp_group
 from vllm.distributed.kv_transfer import get_kv_transfer_group
+from vllm.distributed.kv_transfer.kv_connector.v1.multi_connector import MultiConnector
 
-from kvtransfer.connector import BatonConnector
-from kvtransfer.mover import Mover
+if TYPE_CHECKING:
+    from kvtransfer.mover import Mover
 
 
 class TransferExtension:
@@ -63,7 +64,16 @@ class TransferExtension:
         mover.post(partial(mover.part, addresses))
 
 
-def _mover() -> Mover:
+def connector_of_rank() -> Any:
+    """The one that hands prompts over, alone or the first of several."""
     connector = get_kv_transfer_group()
+    return connector.sub_connectors[0] if isinstance(connector, MultiConnector) else connector
+
+
+def _mover() -> Mover:
+    # Not before: with another connector, no second UCX is to be in this process.
+    from kvtransfer.connector import BatonConnector
+
+    connector = connector_of_rank()
     assert isinstance(connector, BatonConnector)
     return connector.worker.mover

@@ -22,6 +22,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.stats import SchedulerStats
 from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
+from kvtransfer.offload_stats import Offloads
 from kvtransfer.stats import total
 from proto import worker_pb2
 from proto.layout import KvLayout
@@ -31,7 +32,7 @@ from worker.engine_warm_up import warm_up
 from worker.errors import BadRequest, EngineLost, EngineNotStarted
 from worker.interface import EngineFacts
 from worker.leg import Order, extra_args, transfer_params
-from worker.load import Load, held_by_ranks
+from worker.load import Load, by_connector, held_by_ranks
 from worker.request_check import RequestLimits
 from worker.ticket_check import check_prompt
 
@@ -169,7 +170,7 @@ class VllmEngine:
         if stats is None:
             return None
         num_blocks = self.facts.capacity.num_kv_blocks
-        moved = stats.kv_connector_stats
+        moved, offloaded = by_connector(stats.kv_connector_stats)
         self._load = Load(
             num_running=stats.num_running_reqs,
             num_waiting=stats.num_waiting_reqs + stats.num_skipped_waiting_reqs,
@@ -177,6 +178,7 @@ class VllmEngine:
             # vLLM keeps one block for itself.
             num_kv_blocks_used=round(stats.kv_cache_usage * (num_blocks - 1)),
             transfers=total([moved]) if moved else self._load.transfers,
+            offloads=Offloads(**offloaded) if offloaded else self._load.offloads,
         )
         return self._load
 

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from vllm.config import KVTransferConfig, VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
@@ -15,6 +15,7 @@ from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
+from kvtransfer.offload import OffloadPlan
 from worker.engine_failure import one_line
 from worker.engine_scheduler import QuietAsyncScheduler, QuietScheduler
 from worker.engine_words import check_words
@@ -38,7 +39,11 @@ class EnginePlan:
     kv_role: str
     staging_bytes: int
     fleet_key_file: Path
+    kv_wire: str = "raw"
+    kv_stall_seconds: float = 10.0
+    kv_max_loads: int = 256
     kv_fault: str = "none"
+    offload: OffloadPlan | None = None
     ucx: Mapping[str, str] = field(default_factory=dict)
     dtype: str = "auto"
     max_model_len: int | None = None
@@ -85,23 +90,31 @@ class EnginePlan:
         return arguments
 
     def _transfer_config(self) -> KVTransferConfig:
-        return KVTransferConfig(
-            kv_connector="BatonConnector",
-            kv_connector_module_path="kvtransfer.connector",
-            kv_role=self.kv_role,
-            kv_load_failure_policy="recompute",
-            kv_connector_extra_config={
+        connector = self._connector()
+        return KVTransferConfig(**self.offload.beside(connector) if self.offload else connector)
+
+    def _connector(self) -> dict[str, Any]:
+        return {
+            "kv_connector": "BatonConnector",
+            "kv_connector_module_path": "kvtransfer.connector",
+            "kv_role": self.kv_role,
+            "kv_load_failure_policy": "recompute",
+            "kv_connector_extra_config": {
                 "staging_bytes": self.staging_bytes,
                 "fleet_key_file": str(self.fleet_key_file.absolute()),
+                "wire": self.kv_wire,
+                "stall_seconds": self.kv_stall_seconds,
+                "max_loads": self.kv_max_loads,
                 "fault": self.kv_fault,
                 "ucx": dict(self.ucx),
             },
-        )
+        }
 
     def _prepare_cpu(self, config: VllmConfig) -> None:
         dtype = str(config.model_config.dtype).removeprefix("torch.")
         kv_cache_bytes = config.cache_config.kv_cache_memory_bytes or GIB
-        check_memory(self.model.weight_bytes(dtype), kv_cache_bytes)
+        offload_bytes = self.offload.host_bytes if self.offload else 0
+        check_memory(self.model.weight_bytes(dtype), kv_cache_bytes, offload_bytes)
         num_ranks = config.parallel_config.world_size
         if num_ranks == 1:
             # As vLLM does on a GPU. A spawned process would import everything once more.

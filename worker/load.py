@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
+from kvtransfer.offload_stats import Offloads
 from kvtransfer.stats import Transfers
 from proto import worker_pb2
+
+OFFLOAD = "OffloadConnector"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,7 @@ class Load:
     num_kv_blocks: int = 0
     num_kv_blocks_used: int = 0
     transfers: Transfers = field(default_factory=Transfers)
+    offloads: Offloads = field(default_factory=Offloads)
     held: Mapping[bytes, int] | None = field(default=None, compare=False, repr=False)
 
     def to_proto(self) -> worker_pb2.LoadReport:
@@ -32,7 +37,22 @@ class Load:
             num_kv_blocks=self.num_kv_blocks,
             num_kv_blocks_used=self.num_kv_blocks_used,
             transfers=worker_pb2.Transfers(**asdict(moved)),
+            offloads=worker_pb2.Offloads(**asdict(self.offloads)),
         )
+
+
+def by_connector(
+    stats: Mapping[str, Any] | None,
+) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
+    """What the connector of hand-offs has counted, and what the offloading one has.
+
+    vLLM keeps several apart by the names of their classes, and one alone has no name.
+    """
+    named = {name: each for name, each in (stats or {}).items() if name.endswith("Connector")}
+    if not named:
+        return stats or None, None
+    offloads = named.pop(OFFLOAD, None)
+    return next(iter(named.values()), None), offloads
 
 
 def held_by_ranks(ranks: Iterable[Mapping[bytes, int]]) -> dict[bytes, int]:

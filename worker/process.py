@@ -201,7 +201,11 @@ async def open_engine(
         kv_role=program.kv_role,
         staging_bytes=settings.staging_mib * MIB,
         fleet_key_file=settings.fleet_key_file,
+        kv_wire=settings.kv_wire,
+        kv_stall_seconds=settings.kv_stall_seconds,
+        kv_max_loads=settings.kv_max_loads,
         kv_fault=settings.kv_fault,
+        offload=settings.offload,
         # A worker that listens on this machine alone does so for KV as well.
         ucx={"NET_DEVICES": "lo"} if settings.is_local else {},
         dtype=settings.dtype,

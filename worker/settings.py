@@ -21,7 +21,9 @@ from pydantic_settings import (
 )
 
 from fleet.member import check_name
+from kvtransfer.offload import OffloadPlan
 from worker.errors import BadSettings
+from worker.memory import GIB
 
 ENV_PREFIX = "BATON_"
 WILDCARDS = ("0.0.0.0", "::", "[::]", "")
@@ -81,11 +83,34 @@ class WorkerSettings(BaseSettings):
     kv_cache_gib: int | None = Field(
         None, ge=1, description="KV cache on a CPU, in GiB; 1 if not set. A GPU's is what is free"
     )
+    offload_gib: float | None = Field(
+        None, gt=0, description="host memory for KV that the cache has no room for, in GiB"
+    )
+    offload_folder: Path | None = Field(
+        None, description="folder for KV that has no room there either; needs --offload-gib"
+    )
+    offload_folder_gib: float = Field(16, gt=0, description="what that folder may take, in GiB")
     engine_args: Words = Field(
         "", description='more vLLM flags in one string: --engine-args="--block-size 64"'
     )
     staging_mib: int = Field(
         16, ge=1, description="memory through which KV passes to and from the network, in MiB"
+    )
+    kv_wire: Literal["raw", "fp8", "int8"] = Field(
+        "raw",
+        description="form in which KV travels; a smaller one is used between two workers that "
+        "both name it, and costs some accuracy",
+    )
+    kv_stall_seconds: float = Field(
+        10,
+        gt=0,
+        le=3600,
+        description="a peer that is silent for so long is given up, and its KV computed here",
+    )
+    kv_max_loads: int = Field(
+        256,
+        ge=1,
+        description="prompts whose KV may be on its way here; more wait, holding no KV blocks",
     )
     kv_fault: Literal["none", "corrupt"] = Field(
         "none", description="spoils the KV that is sent, for tests that must notice it"
@@ -100,6 +125,19 @@ class WorkerSettings(BaseSettings):
     def is_local(self) -> bool:
         """Only this machine can reach it."""
         return self.host in ("127.0.0.1", "::1", "localhost")
+
+    @property
+    def offload(self) -> OffloadPlan | None:
+        """Raises BadSettings for a folder without the memory before it."""
+        if self.offload_gib is None:
+            if self.offload_folder is not None:
+                raise BadSettings("--offload-folder: KV gets there through --offload-gib")
+            return None
+        host_bytes = round(self.offload_gib * GIB)
+        if self.offload_folder is None:
+            return OffloadPlan(host_bytes)
+        folder = self.offload_folder / f"baton-{self.worker_id}"
+        return OffloadPlan(host_bytes, folder, round(self.offload_folder_gib * GIB))
 
     @property
     def reached_by(self) -> str:

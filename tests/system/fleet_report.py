@@ -35,6 +35,16 @@ class Tickets(msgspec.Struct, frozen=True):
     refused: dict[str, int]
 
 
+class Offloads(msgspec.Struct, frozen=True):
+    """As in proto/worker.proto."""
+
+    stored_bytes: int
+    loaded_bytes: int
+    loads: int
+    written_bytes: int
+    read_bytes: int
+
+
 class Load(msgspec.Struct, frozen=True):
     num_running: int
     num_waiting: int
@@ -42,6 +52,7 @@ class Load(msgspec.Struct, frozen=True):
     num_kv_blocks_used: int
     transfers: Transfers
     tickets: Tickets
+    offloads: Offloads
 
 
 class WorkerReport(msgspec.Struct, frozen=True):

@@ -15,6 +15,11 @@ def test_what_does_not_fit_is_said_with_all_numbers() -> None:
         check_memory(2 * GIB, GIB, free_bytes=5 * GIB // 2)
 
 
+def test_memory_for_cold_kv_counts() -> None:
+    with pytest.raises(NotEnoughMemory, match=r"and 1\.0 GiB for cold KV"):
+        check_memory(GIB, GIB, offload_bytes=GIB, free_bytes=2 * GIB)
+
+
 def test_the_machine_is_asked() -> None:
     with pytest.raises(NotEnoughMemory):
         check_memory(10**18, GIB)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from kvtransfer.offload import OffloadPlan
 from worker.errors import BadSettings
 from worker.settings import WorkerSettings, load
 
@@ -79,6 +82,20 @@ def test_the_advertised_host_is_one_that_others_can_reach() -> None:
     assert read("--host", "0.0.0.0", "--advertise", "node-7").reached_by == "node-7"
     with pytest.raises(BadSettings, match="--advertise"):
         _ = read("--host", "0.0.0.0").reached_by
+
+
+def test_cold_kv_goes_to_memory_and_from_there_to_a_folder_of_the_workers_own() -> None:
+    assert read().offload is None
+    assert read("--offload-gib", "0.5").offload == OffloadPlan(2**29)
+    plan = read(
+        "--offload-gib=1", "--offload-folder=/kv", "--offload-folder-gib=2", "--worker-id=w"
+    )
+    assert plan.offload == OffloadPlan(2**30, Path("/kv/baton-w"), 2**31)
+
+
+def test_a_folder_alone_is_refused() -> None:
+    with pytest.raises(BadSettings, match="--offload-gib"):
+        _ = read("--offload-folder", "/kv").offload
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
