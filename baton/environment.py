@@ -25,7 +25,15 @@ DEFAULTS = {
 }
 
 # Settings of `baton up` that mean something else, or nothing, to a single process.
-NOT_INHERITED = ("BATON_HOST", "BATON_PORT", "BATON_CONFIG", "BATON_ENGINE_ARGS")
+NOT_INHERITED = (
+    "BATON_HOST",
+    "BATON_PORT",
+    "BATON_CONFIG",
+    "BATON_ENGINE_ARGS",
+    "BATON_OFFLOAD_GIB",
+    "BATON_OFFLOAD_FOLDER",
+    "BATON_OFFLOAD_FOLDER_GIB",
+)
 
 
 @dataclass(frozen=True, slots=True)

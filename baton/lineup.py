@@ -91,6 +91,7 @@ def worker(
         *common_flags(settings, site),
         *("--worker-id", name, "--host", WORKER_HOST, "--port", "0"),
         *("--kv-cache-gib", str(settings.kv_cache_gib)),
+        *(offload_flags(settings) if part is Part.PREFILL else ()),
         *engine_flag(engine),
     )
     environment = worker_environment(
@@ -126,6 +127,16 @@ def common_flags(settings: UpSettings, site: Site) -> tuple[str, ...]:
     flags = ["--model", str(site.model), "--fleet", settings.fleet, "--dtype", settings.dtype]
     if settings.max_model_len:
         flags += ["--max-model-len", str(settings.max_model_len)]
+    return tuple(flags)
+
+
+def offload_flags(settings: UpSettings) -> tuple[str, ...]:
+    if settings.offload_gib is None:
+        return ()
+    flags = ["--offload-gib", str(settings.offload_gib)]
+    if settings.offload_folder is not None:
+        flags += ["--offload-folder", str(settings.offload_folder.absolute())]
+        flags += ["--offload-folder-gib", str(settings.offload_folder_gib)]
     return tuple(flags)
 
 

@@ -26,19 +26,21 @@ class MemoryNeed:
     num_workers: int
     weight_bytes: int  # of one worker
     kv_cache_bytes: int  # of one worker
+    offload_bytes: int = 0  # of all
 
     @property
     def total_bytes(self) -> int:
         worker_bytes = self.weight_bytes + self.kv_cache_bytes + WORKER_BYTES
-        return self.num_workers * worker_bytes + GATEWAY_BYTES
+        return self.num_workers * worker_bytes + self.offload_bytes + GATEWAY_BYTES
 
     def check(self, available_bytes: int) -> None:
         """Raises NotEnoughMemory."""
         if self.total_bytes > available_bytes:
+            offload = f"{gib(self.offload_bytes)} for cold KV, " if self.offload_bytes else ""
             raise NotEnoughMemory(
                 f"not enough memory: {self.num_workers} workers with {gib(self.weight_bytes)} of "
-                f"weights and {gib(self.kv_cache_bytes)} of KV cache each, and what runs them, "
-                f"need {gib(self.total_bytes)}, but {gib(available_bytes)} are free; use fewer "
+                f"weights and {gib(self.kv_cache_bytes)} of KV cache each, {offload}and what "
+                f"runs them, need {gib(self.total_bytes)}, but {gib(available_bytes)} are free; use fewer "
                 "workers, a smaller --kv-cache-gib or a smaller model"
             )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from baton.console import Console
 from baton.cores import CoreAssignment, assign, available_cores, describe
-from baton.errors import FleetTaken, ServerUnreachable
+from baton.errors import BadSettings, FleetTaken, ServerUnreachable
 from baton.gpus import assign_gpus, available_gpus
 from baton.lineup import ProcessSpec, Site, line_up, valkey, worker_names
 from baton.listener import base_url, free_port
@@ -42,6 +42,7 @@ def make_plan(
     console: Console,
 ) -> Plan:
     """Raises BatonError or FleetError if it cannot work. The cheapest checks come first."""
+    check_offload(settings)
     port = free_port(settings.host, settings.port)
     cores = assign(available_cores(), settings.prefill + settings.decode)
     server = embedded_valkey(settings, folder, cores, environment)
@@ -97,12 +98,19 @@ async def listed(membership: RedisMembership) -> tuple[Member, ...]:
         raise ServerUnreachable(f"--redis: {outage}") from outage
 
 
+def check_offload(settings: UpSettings) -> None:
+    """Raises BadSettings."""
+    if settings.offload_folder is not None and settings.offload_gib is None:
+        raise BadSettings("--offload-folder: KV gets there through --offload-gib")
+
+
 def check_memory(settings: UpSettings, model: Path) -> None:
     """Raises NotEnoughMemory."""
     need = MemoryNeed(
         num_workers=settings.prefill + settings.decode,
         weight_bytes=weight_bytes(model, settings.dtype),
         kv_cache_bytes=settings.kv_cache_gib * GIB,
+        offload_bytes=round(settings.prefill * (settings.offload_gib or 0) * GIB),
     )
     need.check(available_bytes())
 

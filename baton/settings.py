@@ -63,6 +63,17 @@ class UpSettings(StateSettings):
         ge=1,
         description="KV cache of each worker on a CPU, in GiB; a GPU's is what is free",
     )
+    offload_gib: float | None = Field(
+        default=None,
+        gt=0,
+        description="host memory of each prefill worker for KV that has left its cache, in GiB",
+    )
+    offload_folder: Path | None = Field(
+        default=None, description="folder for KV that has left that memory, too"
+    )
+    offload_folder_gib: float = Field(
+        default=16, gt=0, description="what each prefill worker may take of it, in GiB"
+    )
     engine_args: Words = Field(
         default="", description="more vLLM flags for every worker, in one string"
     )

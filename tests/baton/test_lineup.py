@@ -43,6 +43,18 @@ def test_a_worker_is_told_what_its_command_line_says() -> None:
     assert spec.is_worker
 
 
+def test_prefill_workers_alone_keep_cold_kv() -> None:
+    settings = UpSettings(
+        offload_gib=0.5, offload_folder=Path("/kv"), offload_folder_gib=2, engine_args="--seed 1"
+    )
+    lineup = make_lineup(settings, environment={"BATON_OFFLOAD_GIB": "9"})
+    flags = "--offload-gib 0.5 --offload-folder /kv --offload-folder-gib 2.0"
+    assert flags in shlex.join(lineup["prefill-0"].command)
+    for name in ("decode-0", "gateway"):
+        assert "offload" not in shlex.join(lineup[name].command)
+        assert "BATON_OFFLOAD_GIB" not in lineup[name].environment
+
+
 def test_the_fleets_server_is_told_where_no_other_user_can_read_it() -> None:
     for spec in make_lineup(UpSettings()).values():
         assert spec.environment["BATON_REDIS"] == "unix:///run/valkey.sock"

@@ -51,6 +51,14 @@ def test_a_need_that_does_not_fit_says_what_would() -> None:
         need.check(8 * GIB)
 
 
+def test_memory_for_cold_kv_is_part_of_the_need() -> None:
+    without = MemoryNeed(num_workers=2, weight_bytes=GIB, kv_cache_bytes=GIB)
+    need = MemoryNeed(2, GIB, GIB, offload_bytes=3 * GIB)
+    assert need.total_bytes == without.total_bytes + 3 * GIB
+    with pytest.raises(NotEnoughMemory, match=r"each, 3\.0 GiB for cold KV, and what runs"):
+        need.check(8 * GIB)
+
+
 def test_a_container_may_have_less_than_the_machine(tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal:  100 kB\nMemAvailable:   50 kB\n")
