@@ -52,7 +52,7 @@ class TokenCache(NumpyPagedCache):
     `before_copy` is called before each copy, on the transfer thread.
     """
 
-    before_copy: Callable[[], None] | None = None
+    before_copy: Callable[[], object] | None = None
 
     def pack(self, cut: Cut, out: Slot) -> None:
         if self.before_copy:
