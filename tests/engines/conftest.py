@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.engines.tiny_models import VOCABULARY, make_model
 StartEngine = Callable[..., Engine]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of a tiny model, by its name."""
     made: dict[str, Path] = {}
@@ -26,14 +27,39 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return model
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def start(
     models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[StartEngine]:
-    """Starts engines by their model's name, which run until the module's tests have."""
+    """Starts engines by their model's name, which run until the test has."""
+    with engines_of(models, tmp_path_factory) as starter:
+        yield starter
+
+
+@pytest.fixture(scope="module")
+def start_for_all(
+    models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StartEngine]:
+    """The same, until the module's tests have."""
+    with engines_of(models, tmp_path_factory) as starter:
+        yield starter
+
+
+@contextmanager
+def engines_of(
+    models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StartEngine]:
     hosts = Hosts(tmp_path_factory.mktemp("fleet"))
+    running: list[Engine] = []
     with ExitStack() as stack:
-        yield lambda name, **options: stack.enter_context(hosts.start(models(name), **options))
+
+        def start(name: str, **options: Any) -> Engine:
+            running.append(stack.enter_context(hosts.start(models(name), **options)))
+            return running[-1]
+
+        yield start
+        for engine in running:  # all at once, not one after the other
+            engine.stop()
 
 
 def make_prompt(seed: int, num_tokens: int) -> list[int]:

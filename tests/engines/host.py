@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
+from kvtransfer.offload import OffloadPlan
+
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -26,12 +28,14 @@ IDLE_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
-    """`transfer` goes to the connector, `engine` to vLLM."""
+    """`transfer` goes to the connector, `engine` to vLLM. `events`: where KV events are told."""
 
     model: str
     cores: tuple[int, ...]
     transfer: Mapping[str, Any]
     engine: Mapping[str, Any] = field(default_factory=dict)
+    offload: OffloadPlan | None = None
+    events: str = ""
 
     @property
     def num_ranks(self) -> int:
@@ -58,6 +62,7 @@ class Generated:
     request_id: str
     tokens: tuple[int, ...]
     logprobs: tuple[Mapping[int, float], ...] = ()
+    num_cached: int = 0
 
 
 def serve(pipe: Connection, settings: HostSettings) -> None:
@@ -104,18 +109,36 @@ def _start(settings: HostSettings) -> Any:
             "max_num_batched_tokens": 256,
             "max_model_len": 2048,
             "distributed_executor_backend": UniProcExecutor if settings.num_ranks == 1 else "mp",
-            "worker_extension_cls": "kvtransfer.extension.TransferExtension",
-            "kv_transfer_config": KVTransferConfig(
-                kv_connector="BatonConnector",
-                kv_connector_module_path="kvtransfer.connector",
-                kv_role="kv_both",
-                kv_load_failure_policy="recompute",
-                kv_connector_extra_config=dict(settings.transfer),
-            ),
+            "worker_extension_cls": "tests.engines.extension.WatchedExtension",
+            "kv_transfer_config": KVTransferConfig(**_connector(settings)),
+            "kv_events_config": _events(settings),
+            # It knows no connectors but vLLM's own, if there are several.
+            "disable_log_stats": settings.offload is not None,
             **settings.engine,
         }
     )
     return LLMEngine.from_engine_args(arguments, enable_multiprocessing=False)
+
+
+def _connector(settings: HostSettings) -> dict[str, Any]:
+    connector = {
+        "kv_connector": "BatonConnector",
+        "kv_connector_module_path": "kvtransfer.connector",
+        "kv_role": "kv_both",
+        "kv_load_failure_policy": "recompute",
+        "kv_connector_extra_config": dict(settings.transfer),
+    }
+    return settings.offload.beside(connector) if settings.offload else connector
+
+
+def _events(settings: HostSettings) -> Any:
+    from vllm.config import KVEventsConfig
+
+    if not settings.events:
+        return None
+    return KVEventsConfig(
+        enable_kv_cache_events=True, publisher="zmq", endpoint=settings.events, topic="kv"
+    )
 
 
 def _add(engine: Any, order: Generate) -> None:
@@ -138,4 +161,6 @@ def _generated(output: Any) -> Generated:
     logprobs = tuple(
         {token: each.logprob for token, each in step.items()} for step in found.logprobs or ()
     )
-    return Generated(output.request_id, tuple(found.token_ids), logprobs)
+    return Generated(
+        output.request_id, tuple(found.token_ids), logprobs, output.num_cached_tokens or 0
+    )

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from kvtransfer.handoff import DecodeHandoff, PrefillHandoff, to_params
+from kvtransfer.offload import OffloadPlan
 from kvtransfer.stats import Transfers, total
 from proto.fleet_key import FleetKey
 from proto.layout import KvLayout
 from tests.engines.host import Generate, Generated, HostSettings, serve
 
 START_SECONDS = 180.0
+STOP_SECONDS = 60.0
 PATIENCE_SECONDS = 120.0
 LEASE_SECONDS = 60.0
 
@@ -30,6 +32,7 @@ class Engine:
 
     pipe: Connection
     _is_ready: bool = False
+    _is_stopping: bool = False
     _done: dict[str, Generated] = field(default_factory=dict)
 
     @cached_property
@@ -39,6 +42,13 @@ class Engine:
     @cached_property
     def addresses(self) -> tuple[bytes, ...]:
         return tuple(self.ask("baton_transfer_address"))
+
+    def stop(self) -> None:
+        """Tells it to, once."""
+        if not self._is_stopping:
+            self._is_stopping = True
+            self.wait_until_ready()
+            self.pipe.send(None)
 
     def wait_until_ready(self) -> None:
         if not self._is_ready:
@@ -102,6 +112,8 @@ class Hosts:
         model: Path,
         cores: Sequence[int] = (0, 1),
         transfer: Mapping[str, object] | None = None,
+        offload: OffloadPlan | None = None,
+        events: str = "",
         **engine: object,
     ) -> Iterator[Engine]:
         key_file = self.folder / "fleet-key"
@@ -113,6 +125,8 @@ class Hosts:
             tuple(cores),
             {"fleet_key_file": str(key_file), "ucx": {"NET_DEVICES": "lo"}, **(transfer or {})},
             engine,
+            offload,
+            events,
         )
         context = get_context("spawn")
         ours, theirs = context.Pipe()
@@ -122,9 +136,8 @@ class Hosts:
         try:
             other_end = Engine(ours)
             yield other_end
-            other_end.wait_until_ready()
-            ours.send(None)
-            process.join(START_SECONDS)
+            other_end.stop()
+            process.join(STOP_SECONDS)
         finally:
             process.kill()
             process.join()

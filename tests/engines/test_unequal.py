@@ -25,8 +25,8 @@ PAIRS = [
 
 
 @pytest.fixture(scope="module")
-def engines(start: StartEngine) -> dict[str, Engine]:
-    return {name: start("llama", **shape) for name, shape in SHAPES.items()}
+def engines(start_for_all: StartEngine) -> dict[str, Engine]:
+    return {name: start_for_all("llama", **shape) for name, shape in SHAPES.items()}
 
 
 def assert_hands_over(prefill: Engine, decode: Engine, lengths: tuple[int, ...] = LENGTHS) -> None:

@@ -46,9 +46,12 @@ def mixtral(transformers: Any) -> Any:
 
 
 def deepseek(transformers: Any) -> Any:
-    """Multi-head latent attention: one latent vector a token, which every rank holds."""
+    """Multi-head latent attention: one latent vector a token, which every rank holds.
+
+    vLLM's CPU kernel for it is not exact, and a larger spread would make much of that.
+    """
     return transformers.DeepseekV2Config(
-        **COMMON,
+        **(COMMON | {"initializer_range": SPREAD / 3}),
         num_key_value_heads=4,
         kv_lora_rank=512,
         q_lora_rank=None,
@@ -58,7 +61,7 @@ def deepseek(transformers: Any) -> Any:
         n_routed_experts=4,
         num_experts_per_tok=2,
         moe_intermediate_size=64,
-        first_k_dense_replace=1,
+        first_k_dense_replace=LAYERS,
         n_shared_experts=1,
         n_group=1,
         topk_group=1,
