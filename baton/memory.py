@@ -40,8 +40,8 @@ class MemoryNeed:
             raise NotEnoughMemory(
                 f"not enough memory: {self.num_workers} workers with {gib(self.weight_bytes)} of "
                 f"weights and {gib(self.kv_cache_bytes)} of KV cache each, {offload}and what "
-                f"runs them, need {gib(self.total_bytes)}, but {gib(available_bytes)} are free; use fewer "
-                "workers, a smaller --kv-cache-gib or a smaller model"
+                f"runs them, need {gib(self.total_bytes)}, but {gib(available_bytes)} are "
+                "free; use fewer workers, a smaller --kv-cache-gib or a smaller model"
             )
 
 
