@@ -51,7 +51,7 @@ def deepseek(transformers: Any) -> Any:
     vLLM's CPU kernel for it is not exact, and a larger spread would make much of that.
     """
     return transformers.DeepseekV2Config(
-        **(COMMON | {"initializer_range": SPREAD / 3}),
+        **{**COMMON, "initializer_range": SPREAD / 3},
         num_key_value_heads=4,
         kv_lora_rank=512,
         q_lora_rank=None,
