@@ -20,7 +20,7 @@ Block = int
 Place = tuple[Block | None, tuple[int, ...]]
 
 
-class Stored(msgspec.Struct, frozen=True, array_like=True, tag="BlockStored"):
+class Stored(msgspec.Struct, frozen=True, tag="BlockStored"):
     block_hashes: tuple[Block, ...]
     parent_block_hash: Block | None
     token_ids: tuple[int, ...]
@@ -29,7 +29,7 @@ class Stored(msgspec.Struct, frozen=True, array_like=True, tag="BlockStored"):
     medium: str
 
 
-class Removed(msgspec.Struct, frozen=True, array_like=True, tag="BlockRemoved"):
+class Removed(msgspec.Struct, frozen=True, tag="BlockRemoved"):
     block_hashes: tuple[Block, ...]
     medium: str
 

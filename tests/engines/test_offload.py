@@ -46,13 +46,13 @@ def hand_over(prefill: Engine, decode: Engine, prompt: list[int]) -> tuple[Gener
     return prefill.result(prefill_leg), decode.result(decode_leg)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def index() -> Iterator[Index]:
     with Index() as index:
         yield index
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def prefill(start: StartEngine, index: Index, tmp_path_factory: pytest.TempPathFactory) -> Engine:
     return start(
         "llama",
@@ -62,7 +62,7 @@ def prefill(start: StartEngine, index: Index, tmp_path_factory: pytest.TempPathF
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def decode(start: StartEngine) -> Engine:
     return start("llama", offload=make_plan(), num_gpu_blocks_override=CACHE_BLOCKS)
 
