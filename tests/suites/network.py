@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from baton.identity import PROC
+from tests.system.waiting import wait_until
 
 PREFIX = "baton-suite"
 NAMESPACES = Path("/run/netns")
@@ -37,8 +38,10 @@ class Namespace:
     interface: str
 
     def command(self, words: Sequence[str]) -> tuple[str, ...]:
-        """Runs `words` inside, in the same process."""
-        return ("ip", "netns", "exec", self.name, *words)
+        """Runs `words` inside, in the same process, and as on another host: nothing of its
+        shared memory can be seen from outside.
+        """
+        return ("ip", "netns", "exec", self.name, "unshare", "--ipc", *words)
 
     def set_rate(self, bits_per_second: float | None) -> None:
         """What leaves by the link; None takes the limit away."""
@@ -52,6 +55,10 @@ class Namespace:
 
     def set_up(self, is_up: bool) -> None:
         run("ip", "-n", self.name, "link", "set", self.interface, "up" if is_up else "down")
+
+    def is_up(self) -> bool:
+        """A link is up a moment after both its ends have been set so."""
+        return b"state UP" in run("ip", "-n", self.name, "link", "show", "dev", self.interface)
 
     def enter(self) -> None:
         """Takes this thread, and what it starts from now on, into the namespace."""
@@ -115,6 +122,8 @@ def make(near: Namespace, far: Namespace) -> None:
             run("ip", "-n", end.name, "address", "add", f"{end.address}/24", "dev", end.interface)
             run("ip", "-n", end.name, "link", "set", "lo", "up")
             end.set_up(True)
+        for end in (near, far):
+            wait_until(end.is_up, COMMAND_SECONDS)
     except subprocess.CalledProcessError as error:
         reason = error.stderr.decode(errors="replace").strip()
         raise NetworkMissing(f"no network namespaces here: {reason}") from error
@@ -133,6 +142,7 @@ def remove(name: str) -> None:
         run("ip", "netns", "delete", name)
 
 
-def run(*words: str) -> None:
-    """Raises CalledProcessError."""
-    subprocess.run(words, check=True, capture_output=True, timeout=COMMAND_SECONDS)
+def run(*words: str) -> bytes:
+    """What it printed. Raises CalledProcessError."""
+    done = subprocess.run(words, check=True, capture_output=True, timeout=COMMAND_SECONDS)
+    return done.stdout
