@@ -1,148 +1,156 @@
-"""Messages between two processes, for the performance test: there and back, and one way."""
+"""One end of the performance test: messages there and back, and streams either way."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import struct
 import time
 from collections import deque
-from multiprocessing.connection import Connection
+from collections.abc import Iterable
 
 import numpy as np
 
 from kvtransfer.staging import Slot
-from kvtransfer.transport import Arrival, Kind, Link, Operation
-from kvtransfer.ucx import UcxTransport
+from kvtransfer.transport import Arrival, Inbox, Kind, Link, Operation, Transport
 
-WINDOW = 8
 BUSY_SECONDS = 0.001
-IDLE_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0
-_COUNT = struct.Struct("<8sQ")  # at the start of a control message
-_ECHO, _COUNTED, _QUIT = b"echo", b"counted", b"quit"
+_NOTE = struct.Struct("<8sQ")
+_TOTAL, _DONE = b"total", b"done"
 
 
-class Messenger:
-    """This process's end."""
+class End:
+    """Sends by `link`, receives from `inbox`; the other process has its counterpart.
 
-    def __init__(self, pipe: Connection) -> None:
-        self.transport = UcxTransport()
-        self._link = self.transport.connect(pipe.recv_bytes())
-        pipe.send_bytes(self._link.address)
+    A silence of PATIENCE_SECONDS is a TimeoutError.
+    """
 
-    def latency_seconds(self, num_bytes: int, seconds: float) -> float:
-        """Half of the time there and back."""
-        message = _control(_ECHO, 0, num_bytes)
-        for _ in range(100):
-            self._exchange(message)
-        started, num_rounds = time.perf_counter(), 0
-        while time.perf_counter() - started < seconds:
-            self._exchange(message)
-            num_rounds += 1
-        return (time.perf_counter() - started) / num_rounds / 2
+    def __init__(self, transport: Transport, link: Link, inbox: Inbox) -> None:
+        self._transport = transport
+        self._link = link
+        self._inbox = inbox
 
-    def bytes_per_second(self, num_bytes: int, seconds: float) -> float:
-        """One way, with WINDOW messages under way."""
-        buffers = [np.ones(num_bytes, np.uint8) for _ in range(WINDOW)]
-        self._stream(buffers, seconds / 10)
-        started = time.perf_counter()
-        num_sent = self._stream(buffers, seconds)
-        return num_sent * num_bytes / (time.perf_counter() - started)
+    def send(self, buffer: Slot) -> Operation:
+        return self._link.send(Kind.SEGMENT, buffer)
 
-    def close(self) -> None:
-        operation = self._link.send(Kind.CONTROL, _control(_QUIT, 0))
-        deadline = time.monotonic() + IDLE_SECONDS
-        while not operation.is_done and time.monotonic() < deadline:
-            self.transport.poll(BUSY_SECONDS)
-        self.transport.close()
+    def note(self, what: bytes, number: int = 0) -> Operation:
+        message = np.frombuffer(bytearray(_NOTE.pack(what, number)), np.uint8)
+        return self._link.send(Kind.CONTROL, message)
 
-    def _stream(self, buffers: list[Slot], seconds: float) -> int:
-        """Sends for a while, and waits until all has been received."""
-        under_way: deque[Operation] = deque()
-        until, num_sent = time.perf_counter() + seconds, 0
-        while under_way or time.perf_counter() < until:
-            while under_way and under_way[0].is_done:
-                under_way.popleft()
-            if len(under_way) < WINDOW and time.perf_counter() < until:
-                under_way.append(self._link.send(Kind.SEGMENT, buffers[num_sent % WINDOW]))
-                num_sent += 1
-            else:
-                self.transport.poll(BUSY_SECONDS)
-        self._exchange(_control(_COUNTED, num_sent))
-        return num_sent
+    def probe(self) -> Arrival | None:
+        return self._inbox.probe(Kind.SEGMENT)
 
-    def _exchange(self, message: Slot) -> None:
-        operation = self._link.send(Kind.CONTROL, message)
+    def notes(self) -> Iterable[tuple[bytes, int]]:
+        """Those that have come."""
+        while arrival := self._inbox.probe(Kind.CONTROL):
+            message = np.zeros(_NOTE.size, np.uint8)
+            self.finish(arrival.receive(message))
+            what, number = _NOTE.unpack(message.tobytes())
+            yield what.rstrip(b"\0"), number
+
+    def finish(self, operation: Operation) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while (arrival := self._link.probe(Kind.CONTROL)) is None:
-            self.transport.poll(IDLE_SECONDS if operation.is_done else BUSY_SECONDS)
-            if time.monotonic() > deadline:
-                raise TimeoutError("the other process does not answer")
-        _finish(self.transport, arrival.receive(np.zeros(arrival.num_bytes, np.uint8)))
+        while not operation.is_done:
+            self.wait(deadline)
+
+    def wait(self, deadline: float) -> None:
+        """For a moment."""
+        if not self._transport.poll(BUSY_SECONDS) and time.monotonic() > deadline:
+            raise TimeoutError("the other process does not answer")
+
+    def ping(self, num_bytes: int, seconds: float) -> float:
+        """Half of the time there and back, in seconds, while the other end echoes."""
+        buffer = np.ones(num_bytes, np.uint8)
+        started, num_rounds, elapsed = time.perf_counter(), 0, 0.0
+        while elapsed < seconds or num_rounds < 2:
+            self.send(buffer)
+            self._receive_one(buffer)
+            num_rounds += 1
+            elapsed = time.perf_counter() - started
+        self.finish(self.note(_DONE))
+        return elapsed / num_rounds / 2
+
+    def echo(self, num_bytes: int) -> None:
+        """Returns what comes until the other end is done."""
+        buffer = np.ones(num_bytes, np.uint8)
+        while self._receive_one(buffer):
+            self.finish(self.send(buffer))
+
+    def _receive_one(self, buffer: Slot) -> bool:
+        """False if a note comes instead."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (arrival := self.probe()):
+            if any(True for _ in self.notes()):
+                return False
+            self.wait(deadline)
+        self.finish(arrival.receive(buffer))
+        return True
 
 
-class Responder:
-    """The other process's end."""
+class Stream:
+    """One end of a stream of equal messages, for as long as `send_seconds` from here, which
+    is 0 at an end that only receives.
 
-    def __init__(self, pipe: Connection) -> None:
-        self.transport = UcxTransport()
-        pipe.send_bytes(self.transport.address)
-        self._link: Link = self.transport.connect(pipe.recv_bytes())
-        self._buffers: list[Slot] = [np.zeros(0, np.uint8)] * WINDOW
+    As UCX's own test does, it uses one buffer for all messages of a direction.
+    """
+
+    def __init__(self, end: End, num_bytes: int, send_seconds: float, window: int) -> None:
+        self._end = end
+        self._window = window
+        self._send_seconds = send_seconds
+        self._outgoing = np.ones(num_bytes, np.uint8)
+        self._incoming = np.ones(num_bytes, np.uint8)
+        self._sending: deque[Operation] = deque()
         self._receiving: deque[Operation] = deque()
-        self._num_taken = 0
+        self._num_expected: int | None = None
+        self._told: set[bytes] = set()
+        self._is_taken = False
+        self.num_sent = 0
+        self.num_received = 0
 
-    def run(self) -> None:
-        """Until it is told to stop."""
-        while True:
-            self._take_segments()
-            if arrival := self.transport.probe(Kind.CONTROL):
-                message = np.zeros(arrival.num_bytes, np.uint8)
-                _finish(self.transport, arrival.receive(message))
-                what, num_segments = _COUNT.unpack_from(message.data)
-                if what.startswith(_QUIT):
-                    return
-                if what.startswith(_COUNTED):
-                    self._wait_for_segments(num_segments)
-                _finish(self.transport, self._link.send(Kind.CONTROL, message))
-            self.transport.poll(BUSY_SECONDS if self._receiving else IDLE_SECONDS)
+    def run(self) -> float:
+        """Returns when each end has received everything, and says how many seconds it took."""
+        started = time.perf_counter()
+        until = started + self._send_seconds
+        deadline = time.monotonic() + self._send_seconds + PATIENCE_SECONDS
+        while not (self._is_taken and _DONE in self._told):
+            is_over = time.perf_counter() >= until
+            if not self._send(is_over) | self._receive():
+                self._tell(is_over)
+                self._heed()
+                self._end.wait(deadline)
+        return time.perf_counter() - started
 
-    def _wait_for_segments(self, number: int) -> None:
-        while self._num_taken < number or self._receiving:
-            self._take_segments()
-            self.transport.poll(BUSY_SECONDS)
-        self._num_taken = 0
+    def _send(self, is_over: bool) -> bool:
+        while self._sending and self._sending[0].is_done:
+            self._sending.popleft()
+        if is_over or len(self._sending) >= self._window:
+            return False
+        self._sending.append(self._end.send(self._outgoing))
+        self.num_sent += 1
+        return True
 
-    def _take_segments(self) -> None:
+    def _receive(self) -> bool:
         while self._receiving and self._receiving[0].is_done:
             self._receiving.popleft()
-        while len(self._receiving) < WINDOW and (arrival := self.transport.probe(Kind.SEGMENT)):
-            self._receiving.append(arrival.receive(self._buffer_for(arrival)))
-            self._num_taken += 1
+        if len(self._receiving) >= self._window or not (arrival := self._end.probe()):
+            return False
+        self._receiving.append(arrival.receive(self._incoming))
+        self.num_received += 1
+        return True
 
-    def _buffer_for(self, arrival: Arrival) -> Slot:
-        index = self._num_taken % WINDOW
-        if len(self._buffers[index]) < arrival.num_bytes:
-            self._buffers[index] = np.zeros(arrival.num_bytes, np.uint8)
-        return self._buffers[index]
+    def _tell(self, is_over: bool) -> None:
+        if is_over and not self._sending:
+            self._tell_once(_TOTAL, self.num_sent)
+        if self.num_received == self._num_expected and not self._receiving:
+            self._tell_once(_DONE, self.num_received)
 
+    def _tell_once(self, what: bytes, number: int) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            self._end.finish(self._end.note(what, number))
 
-def serve_messages(pipe: Connection, core: int) -> None:
-    """The other process."""
-    os.sched_setaffinity(0, {core})
-    responder = Responder(pipe)
-    with contextlib.suppress(KeyboardInterrupt):
-        responder.run()
-    responder.transport.close()
-
-
-def _control(what: bytes, number: int, num_bytes: int = _COUNT.size) -> Slot:
-    message = np.zeros(max(num_bytes, _COUNT.size), np.uint8)
-    _COUNT.pack_into(message.data, 0, what, number)
-    return message
-
-
-def _finish(transport: UcxTransport, operation: Operation) -> None:
-    while not operation.is_done:
-        transport.poll(BUSY_SECONDS)
+    def _heed(self) -> None:
+        for what, number in self._end.notes():
+            if what == _TOTAL:
+                self._num_expected = number
+            self._is_taken |= what == _DONE

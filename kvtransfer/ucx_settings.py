@@ -10,8 +10,9 @@ _SHARED_MEMORY = {"sysv": "sysv", "posix": "posix", "sm": "sysv", "shm": "sysv",
 _GPU = ("cuda_copy", "cuda_ipc", "gdr_copy")
 _RDMA = ("rc", "dc", "ud", "srd", "gga", "efa")
 
-# A message of more than 8 KiB waits in its sender's buffer for the receiver.
-_LIMITS = {"RNDV_THRESH": "8192"}
+# A message of more than 8 KiB waits in its sender's buffer for the receiver. With segments of
+# 64 KiB UCX sends large messages over TCP without a copy of them, at less than half the CPU time.
+_OURS = {"RNDV_THRESH": "8192", "TCP_TX_SEG_SIZE": "64k"}
 
 ONLY_TCP = (
     "UCX has only TCP between hosts: KV will move at the speed of the kernel's network stack "
@@ -24,12 +25,12 @@ ONLY_TCP = (
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The user's own choice of what is decided here."""
-    names = ("TLS", *_LIMITS)
+    names = ("TLS", *_OURS)
     return {name: environment[f"UCX_{name}"] for name in names if f"UCX_{name}" in environment}
 
 
 def between_hosts(settings: Mapping[str, str]) -> dict[str, str]:
-    return {"TLS": BETWEEN_HOSTS, **_LIMITS, **settings}
+    return {"TLS": BETWEEN_HOSTS, **_OURS, **settings}
 
 
 def inside_a_host(settings: Mapping[str, str], available: Iterable[str]) -> dict[str, str] | None:
@@ -47,8 +48,10 @@ def inside_a_host(settings: Mapping[str, str], available: Iterable[str]) -> dict
     if not memories:
         return None
     gpu = [name for name in _GPU if name in available]
-    near = {key: value for key, value in settings.items() if key != "NET_DEVICES"}
-    return {**_LIMITS, **near, "TLS": ",".join(["self", *sorted(memories), *gpu])}
+    tls = ",".join(["self", *sorted(memories), *gpu])
+    of_networks = ("NET_", "TCP_")
+    asked_for = {**_OURS, **settings, "TLS": tls}
+    return {key: value for key, value in asked_for.items() if not key.startswith(of_networks)}
 
 
 def transports_in(info: str) -> list[str]:
