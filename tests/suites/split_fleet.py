@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from baton.fleet_key import write_key
 from baton.listener import free_port
 from fleet.valkey import ValkeyServer
 from tests.suites.gateway import Gateway
@@ -45,6 +46,8 @@ class SplitFleet:
         self._dtype = dtype
         self._cores = sorted(os.sched_getaffinity(0))
         self._valkey = ValkeyServer(folder / "fleet.sock")
+        self._key_file = folder / "fleet.key"
+        write_key(self._key_file)
 
     def start(self, prefill_flags: Mapping[str, object] | None = None) -> None:
         """Valkey and the two workers; does not wait for them."""
@@ -101,6 +104,7 @@ class SplitFleet:
     ) -> None:
         if name in self.parts:
             self.parts[name].bury()
-        variables = environment(self.mark, {**VARIABLES, "BATON_REDIS": self._valkey.url})
+        access = {"BATON_REDIS": self._valkey.url, "BATON_FLEET_KEY_FILE": str(self._key_file)}
+        variables = environment(self.mark, {**VARIABLES, **access})
         log = self._folder / f"{name}.log"
         self.parts[name] = Part(Recipe(command, variables, tuple(cores), log, place))

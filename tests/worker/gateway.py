@@ -23,7 +23,7 @@ from worker.server import open_server
 from worker.servicer import Servicer
 from worker.session import SessionLimits
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 20.0
 
 
 class Gateway:
