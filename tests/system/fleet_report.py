@@ -59,6 +59,7 @@ class WorkerReport(msgspec.Struct, frozen=True):
     worker_id: str
     incarnation: str
     role: str
+    address: str
     state: str
     reason: str
     load: Load
