@@ -1,4 +1,8 @@
-"""Two processes over UCX. When one dies or stands still, the other frees what it held."""
+"""Two processes over UCX, on one host and on two. When one dies or stands still, the other
+frees what it held.
+
+Whoever dies is noticed by that: leases and patience with silence are longer than a test.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +12,35 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kvtransfer.mover import MoverConfig
+from kvtransfer.causes import Cause
+from kvtransfer.mover_config import MoverConfig
 from kvtransfer.ucx import UcxTransport
 from tests.kvtransfer import peer
 from tests.kvtransfer.builders import make_ticket
-from tests.kvtransfer.engine import Worker
+from tests.kvtransfer.engine import LEASE, Worker
 from tests.kvtransfer.peer import BLOCKS, FEW_SLOTS, KV, LAYOUT, MANY_SLOTS, NUM_TOKENS
 
 ROOT = Path(__file__).resolve().parents[2]
+PATIENT = replace(MANY_SLOTS, stall_seconds=LEASE)
+IMPATIENT = replace(MANY_SLOTS, stall_seconds=0.5, ping_seconds=0.1)
+KILLED = [signal.SIGKILL]
+STOPPED = [signal.SIGSTOP]
+STOPPED_AND_KILLED = [signal.SIGSTOP, signal.SIGKILL]
 
 
 class Peer:
     """The other process."""
 
-    def __init__(self, role: str) -> None:
+    def __init__(self, role: str, host: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.kvtransfer.peer", role],
+            [sys.executable, "-m", "tests.kvtransfer.peer", role, host],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -56,79 +67,100 @@ class Peer:
         self.process.stdin.write(" ".join(map(str, words)) + "\n")
         self.process.stdin.flush()
 
-    def stop(self, how: signal.Signals) -> None:
-        self.process.send_signal(how)
-        if how is signal.SIGKILL:
-            self.process.wait()
+    def stop(self, how: list[signal.Signals]) -> None:
+        for each in how:
+            self.process.send_signal(each)
+            if each is signal.SIGKILL:
+                self.process.wait()
 
 
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
+@dataclass
+class Pair:
+    """This process's worker, on the host "here", and others on `there`."""
+
+    there: str
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    def worker(self, config: MoverConfig) -> Worker:
+        transport = UcxTransport(host=b"here")
+        return self.stack.enter_context(Worker(transport, config, LAYOUT, num_blocks=64))
+
+    def other(self, role: str) -> Peer:
+        return self.stack.enter_context(Peer(role, self.there))
 
 
-def start(stack: ExitStack, role: str, config: MoverConfig) -> tuple[Worker, Peer]:
-    """The worker of this process, and the other process in its role."""
-    other = stack.enter_context(Peer(role))
-    return stack.enter_context(Worker(UcxTransport(), config, LAYOUT, num_blocks=64)), other
+@pytest.fixture(params=["here", "there"], ids=["one-host", "two-hosts"])
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    pair = Pair(request.param)
+    with pair.stack:
+        yield pair
 
 
 def load_from(worker: Worker, other: Peer, number: int, freeze_at: int = 0) -> None:
-    lease_seconds = 1.0 if freeze_at else 30.0
-    peer.decode(worker, number, 0, other.address, lease_seconds)
+    peer.decode(worker, number, 0, other.address)
     other.tell(number, freeze_at, "-")
 
 
 def send_to(worker: Worker, other: Peer, number: int, freeze_at: int = 0) -> None:
-    ticket, request_id = make_ticket(number), f"p{number}"
     other.tell(number, freeze_at, worker.address.hex())
-    worker.prefill(ticket, request_id, KV, BLOCKS, lease_seconds=1.0 if freeze_at else 30.0)
+    worker.prefill(make_ticket(number), f"p{number}", KV, BLOCKS)
 
 
 def assert_landed(worker: Worker) -> None:
     landed = worker.cache.tokens(range(20, 24))
-    np.testing.assert_array_equal(landed, KV[:, : NUM_TOKENS - 1])
+    np.testing.assert_array_equal(landed, KV[:, :, : NUM_TOKENS - 1])
+
+
+def failures(worker: Worker) -> set[str]:
+    return {cause for cause, number in worker.mover.stats().failures.items() if number}
 
 
 @pytest.mark.parametrize("config", [MANY_SLOTS, FEW_SLOTS], ids=["many-slots", "few-slots"])
-def test_a_prompt_comes_from_another_process(stack: ExitStack, config: MoverConfig) -> None:
-    worker, other = start(stack, "prefill", config)
+def test_a_prompt_comes_from_another_process(pair: Pair, config: MoverConfig) -> None:
+    worker, other = pair.worker(config), pair.other("prefill")
     load_from(worker, other, 1)
     assert worker.wait_for("d1").completed == ["d1"]
     assert_landed(worker)
     assert other.hear() == "done"
 
 
-def test_a_prompt_goes_to_another_process(stack: ExitStack) -> None:
-    worker, other = start(stack, "decode", FEW_SLOTS)
+def test_a_prompt_goes_to_another_process(pair: Pair) -> None:
+    worker, other = pair.worker(FEW_SLOTS), pair.other("decode")
     send_to(worker, other, 1)
     assert other.hear() == "same"
     assert worker.wait_for("p1").sent == ["p1"]
 
 
-@pytest.mark.parametrize("config", [MANY_SLOTS, FEW_SLOTS], ids=["many-slots", "few-slots"])
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+ENDS = [
+    pytest.param(PATIENT, KILLED, Cause.LINK_LOST, id="killed"),
+    pytest.param(IMPATIENT, STOPPED, Cause.PEER_SILENT, id="stopped"),
+    pytest.param(PATIENT, STOPPED_AND_KILLED, Cause.LINK_LOST, id="stopped-and-killed"),
+]
+
+
+@pytest.mark.parametrize("staging_bytes", [1 << 20, 100_000], ids=["many-slots", "few-slots"])
+@pytest.mark.parametrize(("config", "how", "cause"), ENDS)
 def test_the_receiver_outlives_its_sender(
-    stack: ExitStack, how: signal.Signals, config: MoverConfig
+    pair: Pair, config: MoverConfig, how: list[signal.Signals], cause: Cause, staging_bytes: int
 ) -> None:
-    worker, other = start(stack, "prefill", config)
+    worker = pair.worker(replace(config, staging_bytes=staging_bytes))
+    other = pair.other("prefill")
     load_from(worker, other, 1, freeze_at=12)
     assert other.hear() == "frozen"
     other.stop(how)
     assert worker.wait_for("d1").failed == ["d1"]
+    assert failures(worker) <= {f"load_{cause}", f"load_{Cause.LINK_LOST}"}
     worker.wait_until_idle()
-    replacement = stack.enter_context(Peer("prefill"))
-    load_from(worker, replacement, 2)
+    load_from(worker, pair.other("prefill"), 2)
     assert worker.wait_for("d2").completed == ["d2"]
-    if how is signal.SIGSTOP:
-        other.stop(signal.SIGCONT)
+    if how == STOPPED:
+        other.stop([signal.SIGCONT])
     assert_landed(worker)
 
 
-def test_messages_of_a_dead_sender_are_taken_without_harm(stack: ExitStack) -> None:
+def test_messages_of_a_dead_sender_are_taken_without_harm(pair: Pair) -> None:
     """The receiver stands still from the end of the first half until the sender is dead."""
-    worker, other = start(stack, "prefill", MANY_SLOTS)
+    worker, other = pair.worker(PATIENT), pair.other("prefill")
     copies, is_dead = count(1), threading.Event()
 
     def hold() -> None:
@@ -138,32 +170,33 @@ def test_messages_of_a_dead_sender_are_taken_without_harm(stack: ExitStack) -> N
     worker.cache.before_copy = hold
     load_from(worker, other, 1, freeze_at=12)
     assert other.hear() == "frozen"
-    other.stop(signal.SIGKILL)
+    other.stop(KILLED)
     is_dead.set()
     assert worker.wait_for("d1").failed == ["d1"]
     worker.wait_until_idle()
-    replacement = stack.enter_context(Peer("prefill"))
-    load_from(worker, replacement, 2)
+    load_from(worker, pair.other("prefill"), 2)
     assert worker.wait_for("d2").completed == ["d2"]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
-def test_the_sender_outlives_its_receiver(stack: ExitStack, how: signal.Signals) -> None:
-    worker, other = start(stack, "decode", MANY_SLOTS)
+@pytest.mark.parametrize(("config", "how", "cause"), ENDS)
+def test_the_sender_outlives_its_receiver(
+    pair: Pair, config: MoverConfig, how: list[signal.Signals], cause: Cause
+) -> None:
+    worker, other = pair.worker(config), pair.other("decode")
     send_to(worker, other, 1, freeze_at=12)
     assert other.hear() == "frozen"
     other.stop(how)
     assert worker.wait_for("p1").sent == ["p1"]
-    assert worker.mover.stats().sends_failed == 1
+    assert failures(worker) <= {f"send_{cause}", f"send_{Cause.LINK_LOST}"}
     worker.wait_until_idle()
-    replacement = stack.enter_context(Peer("decode"))
+    replacement = pair.other("decode")
     send_to(worker, replacement, 2)
     assert replacement.hear() == "same"
     assert worker.wait_for("p2").sent == ["p1", "p2"]
 
 
-def test_a_sender_that_goes_on_after_it_was_given_up_writes_nothing(stack: ExitStack) -> None:
-    worker, other = start(stack, "prefill", FEW_SLOTS)
+def test_a_sender_that_goes_on_after_it_was_given_up_writes_nothing(pair: Pair) -> None:
+    worker, other = pair.worker(replace(IMPATIENT, staging_bytes=100_000)), pair.other("prefill")
     load_from(worker, other, 1, freeze_at=12)
     assert other.hear() == "frozen"
     assert worker.wait_for("d1").failed == ["d1"]
