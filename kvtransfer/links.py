@@ -11,10 +11,15 @@ from kvtransfer.transport import Link, Transport
 
 logger = logging.getLogger("vllm.baton.links")
 
+MAX_LEFT = 1024
+
 
 class Links:
     """One link per remote address; with more than the transport bears, the longest unused is
     closed and its address put among the evicted.
+
+    Inside a host nobody tells a peer that our end of a link is closed, and it would keep its
+    own end for as long as we live. So it is to be told by the next link to it.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -22,6 +27,8 @@ class Links:
         self._links: OrderedDict[bytes, Link] = OrderedDict()
         self._addresses: dict[Link, bytes] = {}
         self._evicted: list[bytes] = []
+        self._left: OrderedDict[bytes, bytes] = OrderedDict()  # by link address: where it led
+        self._has_new = False
 
     def get(self, address: bytes) -> Link | None:
         """None if there is no way to `address`; the reason is logged."""
@@ -32,6 +39,7 @@ class Links:
                 logger.warning("%s", error)
                 return None
             self._addresses[link] = address
+            self._has_new = True
             self._make_room()
         self._links.move_to_end(address)
         return self._links.get(address)
@@ -48,6 +56,9 @@ class Links:
         """Closes the link to `address`, if there is one."""
         if link := self._links.pop(address, None):
             del self._addresses[link]
+            self._left[link.address] = address
+            while len(self._left) > MAX_LEFT:
+                self._left.popitem(last=False)
             link.close()
 
     def broken(self) -> list[bytes]:
@@ -57,6 +68,17 @@ class Links:
     def take_evicted(self) -> list[bytes]:
         evicted, self._evicted = self._evicted, []
         return evicted
+
+    def take_left(self) -> list[tuple[Link, bytes]]:
+        """Addresses of closed links, each with a new one that leads to the same place."""
+        if not self._has_new:
+            return []
+        self._has_new = False
+        found = [(self.find(where), left) for left, where in self._left.items()]
+        told = [(link, left) for link, left in found if link is not None]
+        for _, left in told:
+            del self._left[left]
+        return told
 
     def close(self) -> None:
         for address in list(self._links):

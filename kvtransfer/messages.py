@@ -67,7 +67,13 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag="pong"):
     """I am."""
 
 
-Message = Demand | Cancel | Refuse | Ping | Pong
+class Left(msgspec.Struct, frozen=True, array_like=True, tag="left"):
+    """Nothing will be taken at this address any more: it was a link's that is closed."""
+
+    address: Address
+
+
+Message = Demand | Cancel | Refuse | Ping | Pong | Left
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)

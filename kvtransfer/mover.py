@@ -18,7 +18,7 @@ from kvtransfer.envelope import Envelope, HostEnvelope
 from kvtransfer.incoming import LoadOrder
 from kvtransfer.links import Links
 from kvtransfer.loads import LoadLedger
-from kvtransfer.messages import Cancel, Demand, Message, Ping, Pong, Refuse
+from kvtransfer.messages import Cancel, Demand, Left, Message, Ping, Pong, Refuse
 from kvtransfer.mover_config import MoverConfig
 from kvtransfer.peers import Peers
 from kvtransfer.receiver import Receiver
@@ -297,6 +297,8 @@ class Mover:
                 self._tell(message.reply_address, Pong())
             case Pong():
                 self._peers.heard_on(link, now)
+            case Left():
+                self._lose(message.address, Cause.LINK_LOST)
 
     def _expire(self, now: float) -> None:
         self.sends.expire(now)
@@ -315,6 +317,8 @@ class Mover:
                     self._lose(address, Cause.LINK_LOST)
         for address, cause in self._peers.lost(now):
             self._lose(address, cause)
+        for link, left in self._links.take_left():
+            self._control.tell(link, Left(left))
         for address in self._peers.take_due(now):
             self._greet(address)
 

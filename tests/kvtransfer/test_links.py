@@ -53,6 +53,23 @@ def test_a_dropped_link_is_closed_and_made_anew() -> None:
     assert links.get(there.address) is not link
 
 
+def test_a_peer_is_to_be_told_by_a_new_link_of_those_that_were_closed() -> None:
+    network = InProcessNetwork()
+    there, elsewhere = network.transport(), network.transport()
+    links = Links(network.transport())
+    left = []
+    for _ in range(2):
+        link = links.get(there.address)
+        assert link is not None
+        left.append(link.address)
+        links.drop(there.address)
+    links.get(elsewhere.address)
+    assert links.take_left() == []
+    link = links.get(there.address)
+    assert links.take_left() == [(link, address) for address in left]
+    assert links.take_left() == []
+
+
 def test_beyond_the_bound_the_longest_unused_link_is_closed() -> None:
     network = InProcessNetwork()
     links = Links(BoundedTransport(network.transport(), 2))

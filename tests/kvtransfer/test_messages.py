@@ -15,6 +15,7 @@ from kvtransfer.messages import (
     MAX_REASON_CHARS,
     Cancel,
     Demand,
+    Left,
     Message,
     Ping,
     Pong,
@@ -52,6 +53,7 @@ LARGEST_REFUSE = Refuse(
         ),
         pytest.param(Ping(b"here"), id="ping"),
         pytest.param(Pong(), id="pong"),
+        pytest.param(Left(b"a" * 4096), id="left"),
         pytest.param(LARGEST_REFUSE, id="largest-refuse"),
     ],
 )

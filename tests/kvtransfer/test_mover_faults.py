@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from kvtransfer.connector_orders import StepOrders
 from kvtransfer.faults import CorruptingTransport
 from kvtransfer.mover_config import MoverConfig
-from tests.kvtransfer.builders import make_ticket
+from tests.kvtransfer.builders import eventually, make_ticket
 from tests.kvtransfer.conftest import Fleet
 from tests.kvtransfer.halves import BLOCKS, KV, NUM_TOKENS, begin, go_on, load, transfer
 from tests.kvtransfer.wrapped import RaisingTransport
@@ -47,6 +49,21 @@ def test_corruption_in_flight_is_recomputed_and_never_written(fleet: Fleet) -> N
     kept = prefill.cache.tokens(BLOCKS)[:, :, :NUM_TOKENS]
     np.testing.assert_array_equal(kept, KV)
     transfer(fleet.worker(), decode, 2)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_link_that_was_given_up_is_closed_at_both_ends(fleet: Fleet, times: int) -> None:
+    """Also where the transport does not notice that the other end is closed."""
+    damaged = CorruptingTransport(fleet.new_transport())
+    prefill, decode = fleet.worker(transport=damaged), fleet.worker()
+    for number in range(1, times + 1):
+        load(prefill, decode, number)
+        prefill.prefill(make_ticket(number), f"p{number}", KV, BLOCKS)
+        decode.wait_for(f"d{number}")
+        decode.mover.post(partial(decode.mover.part, [prefill.address]))
+    decode.mover.post(partial(decode.mover.introduce, [prefill.address]))
+    eventually(lambda: decode.mover.stats().links == 1)
+    eventually(lambda: prefill.mover.stats().links == 1)
 
 
 def test_when_the_transfer_thread_of_the_receiver_fails_every_load_is_recomputed(
