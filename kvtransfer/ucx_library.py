@@ -71,3 +71,16 @@ def lanes_of(endpoint_handle: int) -> list[str]:
         return []
     used = entries[: attributes.num_entries]
     return sorted({f"{each.transport.decode()}/{each.device.decode()}" for each in used})
+
+
+def destroy_worker(worker: Any, *dependents: Any) -> None:
+    """Gives back all that a UCX worker has of the machine, whatever is under way on it.
+
+    ucxx does so when nothing refers to its worker, and operations that never end do for ever.
+    What ucxx has of it must not be deleted after this, so `dependents` and the worker stay.
+    """
+    for each in (worker, *dependents):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(each))
+    descriptor = int(worker.epoll_file_descriptor)  # ucxx's own
+    ctypes.CDLL("libucp.so.0").ucp_worker_destroy(ctypes.c_void_p(worker.handle))
+    os.close(descriptor)

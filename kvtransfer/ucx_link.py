@@ -16,7 +16,7 @@ from kvtransfer.ucx_inbox import (
     UcxInbox,
     UcxOperation,
 )
-from kvtransfer.ucx_library import lanes_of
+from kvtransfer.ucx_library import destroy_worker, lanes_of
 
 
 class UcxLink(UcxInbox):
@@ -69,16 +69,22 @@ class UcxLink(UcxInbox):
     def close(self) -> None:
         if self.is_closed:
             return
-        if self._endpoint.alive:  # ucxx cannot close one that has failed
-            self._close_endpoint()
+        has_work = self.is_busy
+        endpoint, worker = self._endpoint, self.worker
+        # ucxx cannot close one that has failed.
+        closing = self._close_endpoint() if endpoint.alive else None
         self._endpoint = None
         super().close()
+        if has_work or (closing and not closing.completed):
+            destroy_worker(worker, endpoint, closing)
         if self.process is not None:
             self.process.close()
 
-    def _close_endpoint(self) -> None:
-        """Without error handling the end of it may never come, so it is not waited for."""
-        if self.process is None:
-            self._endpoint.close_blocking(CANCEL_STEP_NANOSECONDS, CANCEL_STEPS)
-        else:
-            self._endpoint.close()
+    def _close_endpoint(self) -> Any:
+        """What tells whether it has ended: without error handling that may never come, so it
+        is not waited for.
+        """
+        if self.process is not None:
+            return self._endpoint.close()
+        self._endpoint.close_blocking(CANCEL_STEP_NANOSECONDS, CANCEL_STEPS)
+        return None
