@@ -95,17 +95,14 @@ def study_fleet(fleet: SplitFleet, link: Link, num_tokens: int, rounds: int) -> 
     tell("starting a fleet, its prefill worker at the far end of a link")
     fleet.start()
     endpoints = {name: fleet.start_gateway(name, more).url for name, more in GATEWAYS.items()}
-    found: list[HandOff] = []
 
-    def hand_off(url: str) -> Sample:
-        found.append(measure(Endpoint(url), MODEL_NAME, num_tokens))
-        return Sample.of(found[-1])
+    def hand_off(url: str) -> HandOff:
+        return measure(Endpoint(url), MODEL_NAME, num_tokens)
 
-    for url in endpoints.values():
-        measure(Endpoint(url), MODEL_NAME, WARM_TOKENS)
-    methods = {name: lambda url=url: hand_off(url) for name, url in endpoints.items()}
-    free = take(methods, link, Setting(None, 0.0), rounds)
-    moved_bytes = found[-1].moved_bytes
+    warm = [hand_off(url) for url in endpoints.values()]
+    moved_bytes = warm[0].moved_bytes
+    methods = {name: lambda url=url: Sample.of(hand_off(url)) for name, url in endpoints.items()}
+    free = take(methods, link, Setting(None, move_seconds(link, moved_bytes)), rounds)
     prefill_seconds = median(each.prefill_seconds for row in free for each in row.samples)
     seconds = [ratio * prefill_seconds for ratio in RATIOS]
     settings = [choose_rate(link, moved_bytes, each) for each in seconds]
