@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -80,6 +81,7 @@ class HostCopies(OffloadingWorker):
         self._paged.clear()
         self._host.clear()
         self._region.cleanup()
+        Path(self._region.mmap_path).unlink(missing_ok=True)
 
     def _submit(
         self,

@@ -183,8 +183,12 @@ class FolderTier(FileSystemTierManager):
 
 
 def lock(folder: Path) -> IO[str]:
-    """The folder's, made if it is not there. Raises OSError if another process has it."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """The folder's, made if it is not there, and its owner's alone: KV tells of prompts.
+
+    Raises OSError if another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
     file = (folder / LOCK).open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

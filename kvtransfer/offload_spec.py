@@ -48,4 +48,5 @@ class OffloadSpec(TieringOffloadingSpec):
     def get_manager(self) -> OffloadingManager:
         manager = super().get_manager()
         Path(self._scheduler_mmap.mmap_path).unlink(missing_ok=True)
+        self._scheduler_mmap._creator = False
         return manager

@@ -73,10 +73,16 @@ class Index:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not is_so():
             assert time.monotonic() < deadline, {name: len(x) for name, x in self._held.items()}
-            if self._socket.poll(POLL_MILLISECONDS):
-                _, _, payload = self._socket.recv_multipart()
-                for event in msgspec.msgpack.decode(payload, type=Batch).events:
-                    self._note(event)
+            self.listen()
+
+    def listen(self) -> bool:
+        """To one batch of events. False if none came."""
+        if not self._socket.poll(POLL_MILLISECONDS):
+            return False
+        _, _, payload = self._socket.recv_multipart()
+        for event in msgspec.msgpack.decode(payload, type=Batch).events:
+            self._note(event)
+        return True
 
     def _note(self, event: Stored | Removed) -> None:
         if isinstance(event, Removed):
