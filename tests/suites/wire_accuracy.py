@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -51,18 +52,19 @@ class Comparison:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=24)
+    parser.add_argument("--wire", nargs="*", type=WireFormat, default=list(WireFormat))
     options = parser.parse_args()
     if not MODEL.exists():
         sys.exit("error: the default model is not there: run `baton model fetch`")
     prompts = list(make_prompts(options.prompts))
     show("wire", "prompts equal", "tokens equal", "first equal", "max logit diff", "bytes/token")
     with TemporaryDirectory() as folder:
-        for wire in WireFormat:
+        for wire in options.wire:
             measure(Hosts(Path(folder)), wire, prompts)
 
 
 def measure(hosts: Hosts, wire: WireFormat, prompts: Sequence[Sequence[int]]) -> None:
-    settings = {
+    settings: dict[str, Any] = {
         "transfer": {"wire": wire.value},
         "dtype": "bfloat16",
         "logprobs_mode": "raw_logits",
@@ -73,16 +75,16 @@ def measure(hosts: Hosts, wire: WireFormat, prompts: Sequence[Sequence[int]]) ->
         hosts.start(MODEL, cores=(1,), **settings) as decode,
     ):
         found = [compare(prefill, decode, prompt) for prompt in prompts]
-        moved = decode.wait_until_free()
+        moved, layout = decode.wait_until_free(), decode.layout
     num_tokens = sum(each.num_tokens for each in found)
-    size = sum(decode.layout.num_blocks(len(prompt) - 1) for prompt in prompts)
+    size = sum(layout.num_blocks(len(prompt) - 1) for prompt in prompts)
     show(
         wire.value,
         f"{sum(each.tokens_equal == each.num_tokens for each in found)} of {len(found)}",
         f"{sum(each.tokens_equal for each in found) / num_tokens:.1%}",
         f"{sum(each.first_equal for each in found)} of {len(found)}",
         f"{max(each.logit_difference for each in found):.3f}",
-        f"{moved.received_bytes / size / decode.layout.block_size:,.0f}",
+        f"{moved.received_bytes / size / layout.block_size:,.0f}",
     )
     if moved.loads_failed:
         sys.exit(f"error: {moved.loads_failed} hand-offs were recomputed: {moved.failures}")
