@@ -11,6 +11,10 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
+import psutil
+
+from baton.segments import SegmentLedger
+
 from kvtransfer.offload import OffloadPlan
 
 ENVIRONMENT = {
@@ -72,6 +76,7 @@ def serve(pipe: Connection, settings: HostSettings) -> None:
     binding = "|".join(str(cores[rank % len(cores)]) for rank in range(settings.num_ranks))
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = binding if settings.num_ranks > 1 else "nobind"
     os.sched_setaffinity(0, set(cores))
+    segments = SegmentLedger()
     engine = _start(settings)
     engine.collective_rpc("baton_prepare_stage")
     pipe.send("ready")
@@ -80,7 +85,10 @@ def serve(pipe: Connection, settings: HostSettings) -> None:
         while pipe.poll(0 if is_busy else IDLE_SECONDS):
             order = pipe.recv()
             if order is None:
+                # vLLM leaves the shared memory between two ranks behind.
+                segments.note(child.pid for child in psutil.Process().children(recursive=True))
                 engine.engine_core.shutdown()
+                segments.sweep()
                 pipe.send("ended")
                 return
             if isinstance(order, Generate):
