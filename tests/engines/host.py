@@ -14,7 +14,6 @@ from typing import Any
 import psutil
 
 from baton.segments import SegmentLedger
-
 from kvtransfer.offload import OffloadPlan
 
 ENVIRONMENT = {
