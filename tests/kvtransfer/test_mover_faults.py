@@ -54,16 +54,13 @@ def test_corruption_in_flight_is_recomputed_and_never_written(fleet: Fleet) -> N
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_link_that_was_given_up_is_closed_at_both_ends(fleet: Fleet, times: int) -> None:
     """Also where the transport does not notice that the other end is closed."""
-    damaged = CorruptingTransport(fleet.new_transport())
-    prefill, decode = fleet.worker(transport=damaged), fleet.worker()
+    prefill, decode = fleet.worker(), fleet.worker()
     for number in range(1, times + 1):
-        load(prefill, decode, number)
-        prefill.prefill(make_ticket(number), f"p{number}", KV, BLOCKS)
-        decode.wait_for(f"d{number}")
+        transfer(prefill, decode, number)
         decode.mover.post(partial(decode.mover.part, [prefill.address]))
-    decode.mover.post(partial(decode.mover.introduce, [prefill.address]))
-    eventually(lambda: decode.mover.stats().links == 1)
-    eventually(lambda: prefill.mover.stats().links == 1)
+        eventually(lambda: decode.mover.stats().links == 0)
+    transfer(prefill, decode, 9)
+    eventually(lambda: prefill.mover.stats().links == decode.mover.stats().links == 1)
 
 
 def test_when_the_transfer_thread_of_the_receiver_fails_every_load_is_recomputed(
