@@ -15,6 +15,7 @@ CANCEL_STEPS = 10
 _WHOLE_TAG = (1 << 64) - 1
 _MAX_STEPS = 64
 _MAX_REFUSALS = 4096
+_MANY = 256
 
 
 class UcxOperation:
@@ -97,6 +98,7 @@ class UcxInbox:
 
     def started(self, request: Any, buffer: Slot) -> UcxOperation:
         operation = UcxOperation(self, request, buffer)
+        self._drop_done()
         self._under_way.append(operation)
         self._owner.wake_up(self)
         return operation
@@ -110,9 +112,15 @@ class UcxInbox:
     @property
     def is_busy(self) -> bool:
         """Something is under way. A peer's making room for it wakes nobody."""
+        self._drop_done()
+        return bool(self._under_way)
+
+    def _drop_done(self) -> None:
+        """One that never ends, because its peer is dead, does not keep the others."""
         while self._under_way and self._under_way[0].is_done:
             self._under_way.popleft()
-        return bool(self._under_way)
+        if len(self._under_way) > _MANY:
+            self._under_way = deque(each for each in self._under_way if not each.is_done)
 
     def arm(self) -> bool:
         """False if there is progress to make first."""

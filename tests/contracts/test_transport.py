@@ -26,11 +26,14 @@ SIZES = [1, 64, 1000, 8192, 100_000, LARGE]
 
 @dataclass
 class Ends:
-    """Two transports, polled in turn."""
+    """Two transports, polled in turn. Each process knows of its own transports' ends, except
+    that UCX inside a host learns only of a process's.
+    """
 
     new: Callable[[], Transport]
     here: Transport
     there: Transport
+    learns_of_closing: bool
     operations: list[Operation] = field(default_factory=list)
 
     def send(self, link: Link, kind: Kind, data: Slot) -> Operation:
@@ -93,7 +96,7 @@ def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
         "corrupting": new_corrupting,
     }
     new = kinds[request.param]()
-    ends = Ends(new, new(), new())
+    ends = Ends(new, new(), new(), learns_of_closing=request.param != "ucx")
     yield ends
     ends.here.close()
     ends.there.close()
@@ -278,6 +281,50 @@ def test_closing_a_transport_ends_what_its_links_do(ends: Ends) -> None:
     assert state(operation) == ENDED_BADLY
     ends.here.close()
     ends.here.wake()
+
+
+def test_a_link_to_a_peer_that_is_there_is_not_broken(ends: Ends) -> None:
+    link = ends.link()
+    assert not link.is_broken
+    ends.send(link, Kind.CONTROL, message(LARGE))
+    ends.receive(ends.there, Kind.CONTROL)
+    ends.turns(20)
+    assert not link.is_broken
+    ends.there.connect(link.address).close()
+    ends.turns(20)
+    assert not link.is_broken
+
+
+def test_a_link_whose_peer_has_gone_is_broken(ends: Ends) -> None:
+    if not ends.learns_of_closing:
+        pytest.skip("tests/kvtransfer/test_ucx_processes.py kills the process")
+    link, other = ends.link(), ends.new()
+    kept = ends.here.connect(other.address)
+    ends.send(link, Kind.CONTROL, message(10))
+    ends.receive(ends.there, Kind.CONTROL)
+    ends.there.close()
+    ends.there = other
+    ends.until(lambda: link.is_broken)
+    assert not kept.is_broken
+    link.close()
+
+
+def test_what_waits_for_a_peer_that_has_gone_ends_with_its_link(ends: Ends) -> None:
+    link = ends.link()
+    back = ends.there.connect(link.address)
+    ends.send(back, Kind.SEGMENT, message(LARGE))
+    receiving = ends.arrival(link, Kind.SEGMENT).receive(np.zeros(LARGE, np.uint8))
+    sending = ends.send(link, Kind.SEGMENT, message(LARGE))
+    ends.there.close()
+    for _ in range(100):
+        ends.here.poll(0)
+    link.close()
+    assert sending.is_done
+    assert receiving.is_done
+
+
+def test_there_can_be_links(ends: Ends) -> None:
+    assert ends.here.max_links >= 1
 
 
 def test_one_end_outlives_the_other(ends: Ends) -> None:
