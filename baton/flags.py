@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from baton.errors import BadSettings
 
-METAVARS = {"redis": "URL", "state_dir": "DIR", "dispatch": "WHEN"}
+METAVARS = {"redis": "URL", "state_dir": "DIR", "dispatch": "WHEN", "kv_connector": "NAME"}
 
 
 class Parser(argparse.ArgumentParser):

@@ -91,6 +91,7 @@ def worker(
         *common_flags(settings, site),
         *("--worker-id", name, "--host", WORKER_HOST, "--port", "0"),
         *("--kv-cache-gib", str(settings.kv_cache_gib)),
+        *("--kv-connector", settings.kv_connector),
         *(offload_flags(settings) if part is Part.PREFILL else ()),
         *engine_flag(engine),
     )

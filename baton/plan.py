@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from baton.console import Console
@@ -43,6 +44,7 @@ def make_plan(
 ) -> Plan:
     """Raises BatonError or FleetError if it cannot work. The cheapest checks come first."""
     check_offload(settings)
+    check_connector(settings)
     port = free_port(settings.host, settings.port)
     cores = assign(available_cores(), settings.prefill + settings.decode)
     server = embedded_valkey(settings, folder, cores, environment)
@@ -102,6 +104,12 @@ def check_offload(settings: UpSettings) -> None:
     """Raises BadSettings."""
     if settings.offload_folder is not None and settings.offload_gib is None:
         raise BadSettings("--offload-folder: KV gets there through --offload-gib")
+
+
+def check_connector(settings: UpSettings) -> None:
+    """Raises BadSettings."""
+    if settings.kv_connector == "nixl" and find_spec("nixl") is None:
+        raise BadSettings("--kv-connector nixl: NIXL is not installed: `make setup NIXL=1`")
 
 
 def check_memory(settings: UpSettings, model: Path) -> None:

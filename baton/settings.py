@@ -63,6 +63,10 @@ class UpSettings(StateSettings):
         ge=1,
         description="KV cache of each worker on a CPU, in GiB; a GPU's is what is free",
     )
+    kv_connector: Literal["baton", "nixl"] = Field(
+        default="baton",
+        description="what moves KV between the workers: Baton itself, or vLLM's NixlConnector",
+    )
     offload_gib: float | None = Field(
         default=None,
         gt=0,

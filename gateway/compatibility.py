@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator
 from proto.layout import KvLayout, obstacle
 from proto.worker_pb2 import ROLE_DECODE, ROLE_PREFILL, Description
 
+# Its decode side pulls, and must know where: prefill comes first.
+NIXL = "nixl"
+
 
 def version_mismatch(theirs: Description, gateway_version: str) -> str | None:
     """Why this gateway cannot speak with the worker; None if it can."""
@@ -52,9 +55,19 @@ def layout_misfit(worker: Description, others: Iterable[Description]) -> str | N
 
 def obstacle_between(source: Description, target: Description) -> str | None:
     """Why KV of the first cannot be used by the second, naming both; None if it can."""
-    layouts = (KvLayout.from_proto(each.kv_layout) for each in (source, target))
-    problem = obstacle(*layouts)
+    theirs, ours = (KvLayout.from_proto(each.kv_layout) for each in (source, target))
+    problem = kv_obstacle((source.kv_connector, theirs), (target.kv_connector, ours))
     return problem and f"{source.worker_id} and {target.worker_id} do not fit: {problem}"
+
+
+def kv_obstacle(source: tuple[str, KvLayout], target: tuple[str, KvLayout]) -> str | None:
+    """Why KV cannot pass between two ways of moving it and of laying it out; None if it can."""
+    (their_connector, theirs), (our_connector, ours) = source, target
+    if their_connector != our_connector:
+        return f"one moves KV by {their_connector}, the other by {our_connector}"
+    if their_connector == NIXL and theirs.fingerprint != ours.fingerprint:
+        return f"with NIXL both have the same KV layout, not {theirs.summary} and {ours.summary}"
+    return obstacle(theirs, ours)
 
 
 def pairs_of(one: Description, other: Description) -> Iterator[tuple[Description, Description]]:

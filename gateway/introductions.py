@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from gateway.compatibility import kv_obstacle
 from gateway.session import WorkerSession
 from proto import worker_pb2
-from proto.layout import KvLayout, obstacle
+from proto.layout import KvLayout
 from proto.worker_pb2 import ROLE_DECODE, ROLE_PREFILL, Description
 
 
@@ -68,7 +69,8 @@ class Introductions:
 
 def can_meet(source: Party, target: Party) -> bool:
     """Whether they may be paired."""
-    return source.key != target.key and obstacle(source.layout, target.layout) is None
+    ends = ((each.description.kv_connector, each.layout) for each in (source, target))
+    return source.key != target.key and kv_obstacle(*ends) is None
 
 
 def introduce(worker: Description) -> worker_pb2.ToWorker:

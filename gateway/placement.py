@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gateway.compatibility import NIXL, kv_obstacle
 from gateway.request import Request
 from proto import worker_pb2
-from proto.layout import KvLayout, obstacle
+from proto.layout import KvLayout
 
 # What another gateway's request is taken to weigh: its prompt is not known here.
 FOREIGN_TOKENS = 512
@@ -30,6 +31,7 @@ class WorkerView:
     num_legs: int = 0
     num_tokens: int = 0
     report: worker_pb2.LoadReport | None = None
+    kv_connector: str = ""
 
     @property
     def load_tokens(self) -> float:
@@ -41,7 +43,13 @@ class WorkerView:
 
     def can_prefill_for(self, decode: WorkerView) -> bool:
         """Its KV can be had there, converted if need be."""
-        return self.key != decode.key and obstacle(self.layout, decode.layout) is None
+        ends = (self.kv_connector, self.layout), (decode.kv_connector, decode.layout)
+        return self.key != decode.key and kv_obstacle(*ends) is None
+
+    @property
+    def is_pulled_from(self) -> bool:
+        """Its KV is fetched when all of it is there."""
+        return self.kv_connector == NIXL
 
     @property
     def kv_used(self) -> float:

@@ -155,7 +155,8 @@ class RequestBook:
         if prefill is None:
             return self._settle(life, life.submit(now, decode.key), now)
         ticket = self.tickets.issue(prefill, life.request)
-        actions = life.submit(now, decode.key, prefill.key, ticket, self.dispatch)
+        dispatch = Dispatch.PREFILL_FIRST if prefill.is_pulled_from else self.dispatch
+        actions = life.submit(now, decode.key, prefill.key, ticket, dispatch)
         return self._settle(life, actions, now)
 
     def _other_worker(self, life: RequestLife, error: RequestError) -> WorkerView | None:

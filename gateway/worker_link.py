@@ -93,6 +93,7 @@ class WorkerLink:
             ledger.num_legs(self.key),
             ledger.num_tokens(self.key),
             self.session.report if self.session else None,
+            self.description.kv_connector,
         )
 
     def leave(self) -> None:

@@ -21,8 +21,9 @@ from vllm.distributed.kv_transfer.kv_connector.v1.metrics import KVConnectorStat
 from kvtransfer.connector_orders import StepOrders
 from kvtransfer.connector_scheduler import MAX_LOADS, SchedulerHalf
 from kvtransfer.connector_setup import open_worker_half
+from kvtransfer.connector_stats import BatonStats
 from kvtransfer.connector_worker import WorkerHalf
-from kvtransfer.stats import Transfers, total
+from kvtransfer.stats import Transfers
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -40,26 +41,6 @@ class StepMetadata(KVConnectorMetadata):
     """`StepOrders` in the form that vLLM carries from the scheduler to the workers."""
 
     orders: StepOrders
-
-
-class BatonStats(KVConnectorStats):
-    """`Transfers` in the form that vLLM carries from an engine rank to its client."""
-
-    data: dict[str, Any]
-
-    def reset(self) -> None:
-        self.data = {}
-
-    def aggregate(self, other: KVConnectorStats) -> KVConnectorStats:
-        """The sum over ranks."""
-        self.data = asdict(total([self.data, other.data]))
-        return self
-
-    def reduce(self) -> dict[str, int | float]:
-        return dict(self.data)
-
-    def is_empty(self) -> bool:
-        return not self.data
 
 
 class BatonConnector(KVConnectorBase_V1):

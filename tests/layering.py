@@ -28,6 +28,7 @@ ROOMS: Mapping[str, frozenset[str]] = {
 ADAPTERS: Mapping[str, frozenset[str]] = {
     "kvtransfer/connector*.py": frozenset({"torch", "vllm"}),
     "kvtransfer/extension.py": frozenset({"vllm"}),
+    "kvtransfer/nixl_*.py": frozenset({"torch", "vllm"}),
     "kvtransfer/offload_*.py": frozenset({"vllm"}),
     "worker/engine*.py": frozenset({"torch", "vllm"}),
     "gateway/front_half.py": frozenset({"torch", "vllm"}),

@@ -37,6 +37,7 @@ def describe(
         kv_layout=facts.kv_layout,
         capacity=facts.capacity,
         transfer_addresses=facts.transfer_addresses,
+        kv_connector=facts.kv_connector,
     )
 
 

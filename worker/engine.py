@@ -51,7 +51,7 @@ async def open_engine(plan: EnginePlan) -> AsyncIterator[VllmEngine]:
     config = plan.configure()
     core, failures = start_core(config)
     try:
-        facts = await learn_facts(core, config)
+        facts = replace(await learn_facts(core, config), kv_connector=plan.kv_connector)
         await warm_up(core)
         engine = VllmEngine(core, config, failures, facts)
         yield engine
@@ -129,7 +129,7 @@ class VllmEngine:
             yield VllmStep(outputs, self._note(outputs.scheduler_stats), self._encoder)
 
     def _shape(self, order: Order) -> EngineCoreRequest:
-        """Raises BadRequest and ForeignPrompt."""
+        """Raises BadRequest and TicketRefused."""
         request = self._decode(order.frames)
         self._limits.check(request)
         if order.ticket:
@@ -139,7 +139,8 @@ class VllmEngine:
             sampling = SamplingParams(**order.leg.sampling)
         else:
             self._verify(sampling)
-        sampling.extra_args = extra_args(sampling.extra_args, transfer_params(order))
+        transfer = transfer_params(order, self.facts.kv_connector)
+        sampling.extra_args = extra_args(sampling.extra_args, transfer)
         request.sampling_params = sampling
         request.request_id = order.engine_id
         request.data_parallel_rank = None

@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,6 +27,10 @@ from worker.model_folder import ModelFolder
 
 # An engine takes aborts between steps, and a CPU computes some 500 tokens a second.
 CPU_CHUNK_TOKENS = 512
+EXTENSIONS = {
+    "baton": "kvtransfer.extension.TransferExtension",
+    "nixl": "kvtransfer.nixl_extension.NixlExtension",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ class EnginePlan:
     kv_wire: str = "raw"
     kv_stall_seconds: float = 10.0
     kv_max_loads: int = 256
+    kv_connector: str = "baton"
     kv_fault: str = "none"
     offload: OffloadPlan | None = None
     ucx: Mapping[str, str] = field(default_factory=dict)
@@ -82,7 +88,7 @@ class EnginePlan:
             arguments.max_model_len = self.max_model_len
         # With torch.compile the CPU build takes minutes to start.
         arguments.enforce_eager |= current_platform.is_cpu()
-        arguments.worker_extension_cls = "kvtransfer.extension.TransferExtension"
+        arguments.worker_extension_cls = EXTENSIONS[self.kv_connector]
         arguments.kv_transfer_config = self._transfer_config()
         num_ranks = arguments.tensor_parallel_size * arguments.pipeline_parallel_size
         # The class and not its name, which the CPU build would replace.
@@ -94,6 +100,9 @@ class EnginePlan:
         return KVTransferConfig(**self.offload.beside(connector) if self.offload else connector)
 
     def _connector(self) -> dict[str, Any]:
+        """Raises BadSettings."""
+        if self.kv_connector == "nixl":
+            return self._nixl()
         return {
             "kv_connector": "BatonConnector",
             "kv_connector_module_path": "kvtransfer.connector",
@@ -108,6 +117,18 @@ class EnginePlan:
                 "fault": self.kv_fault,
                 "ucx": dict(self.ucx),
             },
+        }
+
+    def _nixl(self) -> dict[str, Any]:
+        if find_spec("nixl") is None:
+            raise BadSettings("--kv-connector nixl: NIXL is not installed: `make setup NIXL=1`")
+        return {
+            "kv_connector": "NixlHandoffConnector",
+            "kv_connector_module_path": "kvtransfer.nixl_connector",
+            "kv_role": self.kv_role,
+            "kv_load_failure_policy": "recompute",
+            # On a CPU each thread takes time from the model.
+            "kv_connector_extra_config": {"num_threads": 1} if current_platform.is_cpu() else {},
         }
 
     def _prepare_cpu(self, config: VllmConfig) -> None:

@@ -39,6 +39,11 @@ def engine_environment(
 LOCAL_ENVIRONMENT = {"GLOO_SOCKET_IFNAME": "lo", "VLLM_HOST_IP": "127.0.0.1"}
 
 
+def nixl_environment(host: str, port: int) -> dict[str, str]:
+    """Where this worker's NIXL agents are asked for; the host is one of this machine's own."""
+    return {"VLLM_NIXL_SIDE_CHANNEL_HOST": host, "VLLM_NIXL_SIDE_CHANNEL_PORT": str(port)}
+
+
 def bind_ranks(cores: list[int], num_ranks: int) -> str:
     """VLLM_CPU_OMP_THREADS_BIND for several ranks on a CPU: equal shares, "0,1|2,3".
 

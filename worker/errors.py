@@ -212,6 +212,10 @@ class ForeignLayout(TicketRefused):
     code = "ticket_foreign_layout"
 
 
+class ForeignTransfer(TicketRefused):
+    code = "ticket_foreign_transfer"
+
+
 class ForeignPrompt(TicketRefused):
     code = "ticket_foreign_prompt"
 

@@ -15,13 +15,14 @@ from worker.load import Load
 class EngineFacts:
     """What does not change while the engine lives.
 
-    `transfer_addresses`: where the KV transport of each rank is reached.
+    `transfer_addresses`: where the KV transport of each rank is reached; `kv_connector`: whose.
     """
 
     vllm_version: str
     kv_layout: worker_pb2.KvLayout
     capacity: worker_pb2.Capacity
     transfer_addresses: tuple[bytes, ...]
+    kv_connector: str = "baton"
 
 
 class Step(Protocol):

@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 
 from fleet.member import Role
+from kvtransfer import nixl
 from kvtransfer.handoff import DecodeHandoff, PrefillHandoff, to_params
 from proto import worker_pb2
 from proto.ticket import Ticket
-from worker.errors import BadRequest, TicketRefused
+from worker.errors import BadRequest, ForeignTransfer, TicketRefused
 
 __all__ = [
     "Leg",
@@ -71,15 +72,26 @@ def to_proto_role(role: Role) -> worker_pb2.Role:
     return PROTO_ROLES[role]
 
 
-def transfer_params(order: Order) -> dict[str, Any] | None:
-    """What the KV connector is told of the hand-off. Raises BadRequest."""
+def transfer_params(order: Order, kv_connector: str = "baton") -> dict[str, Any] | None:
+    """What the KV connector is told of the hand-off. Raises BadRequest and ForeignTransfer."""
     ticket = order.ticket
     if ticket is None:
         return None
+    if kv_connector == "nixl":
+        return nixl_params(order, ticket)
     if order.leg.role is Role.PREFILL:
         return to_params(PrefillHandoff(ticket.id, ticket.lease_seconds))
     handoff = DecodeHandoff(ticket.id, ticket.lease_seconds, ticket.source, ticket.source_addresses)
     return {**peer_params(order.peer_params), **to_params(handoff)}
+
+
+def nixl_params(order: Order, ticket: Ticket) -> dict[str, Any]:
+    if order.leg.role is Role.PREFILL:
+        return nixl.prefill_params(ticket)
+    try:
+        return nixl.decode_params(ticket, peer_params(order.peer_params))
+    except ValueError as error:
+        raise ForeignTransfer(str(error)) from error
 
 
 def peer_params(encoded: bytes) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from fleet.registration import Registration
 from proto.fleet_key import BadFleetKey, FleetKey
 from worker.admission import Admission
 from worker.description import describe, member
-from worker.environment import LOCAL_ENVIRONMENT, engine_environment
+from worker.environment import LOCAL_ENVIRONMENT, engine_environment, nixl_environment
 from worker.errors import BadSettings, EngineLost, WorkerError
 from worker.groups import gravest
 from worker.hub import Hub
@@ -192,12 +192,16 @@ async def open_engine(
     os.environ.update(engine_environment(os.environ, num_cores, settings.kv_cache_gib))
     if settings.is_local:
         os.environ.update(LOCAL_ENVIRONMENT)
+    if settings.kv_connector == "nixl":
+        port = check_port(settings.reached_by, settings.nixl_port)
+        os.environ.update(nixl_environment(settings.reached_by, port))
     # Only now: vLLM reads its environment when it is imported.
     import worker.engine as vllm_engine
     from worker.engine_plan import EnginePlan
 
     plan = EnginePlan(
         model=model,
+        kv_connector=settings.kv_connector,
         kv_role=program.kv_role,
         staging_bytes=settings.staging_mib * MIB,
         fleet_key_file=settings.fleet_key_file,

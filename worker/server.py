@@ -30,14 +30,16 @@ OPTIONS = (
 )
 
 
-def check_port(host: str, port: int) -> None:
-    """Raises PortTaken. 0 stands for any free port."""
+def check_port(host: str, port: int) -> int:
+    """The port, or a free one for 0. Raises PortTaken."""
     try:
         info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = info[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
+            free: int = probe.getsockname()[1]
+            return free
     except OSError as error:
         raise PortTaken(host, port, error.strerror or str(error)) from error
 

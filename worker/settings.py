@@ -96,6 +96,14 @@ class WorkerSettings(BaseSettings):
     staging_mib: int = Field(
         16, ge=1, description="memory through which KV passes to and from the network, in MiB"
     )
+    kv_connector: Literal["baton", "nixl"] = Field(
+        "baton",
+        description="what moves KV between workers: Baton itself, or vLLM's NixlConnector, which "
+        "pulls it when the prefill is done",
+    )
+    nixl_port: int = Field(
+        0, ge=0, le=65535, description="port for NIXL's handshakes; 0 takes a free one"
+    )
     kv_wire: Literal["raw", "fp8", "int8"] = Field(
         "raw",
         description="form in which KV travels; a smaller one is used between two workers that "

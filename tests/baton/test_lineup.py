@@ -38,9 +38,16 @@ def test_a_worker_is_told_what_its_command_line_says() -> None:
     assert spec.command[:3] == (sys.executable, "-m", "prefill_worker")
     assert shlex.join(spec.command[3:]) == (
         "--model /models/tiny --fleet baton --dtype auto "
-        "--max-model-len 4096 --worker-id prefill-0 --host 127.0.0.1 --port 0 --kv-cache-gib 2"
+        "--max-model-len 4096 --worker-id prefill-0 --host 127.0.0.1 --port 0 --kv-cache-gib 2 "
+        "--kv-connector baton"
     )
     assert spec.is_worker
+
+
+def test_workers_of_both_kinds_move_kv_alike() -> None:
+    lineup = make_lineup(UpSettings(kv_connector="nixl"))
+    for name in ("prefill-0", "decode-0"):
+        assert "--kv-connector nixl" in shlex.join(lineup[name].command)
 
 
 def test_prefill_workers_alone_keep_cold_kv() -> None:

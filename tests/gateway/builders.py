@@ -55,6 +55,7 @@ def make_worker(
     num_legs: int = 0,
     report: worker_pb2.LoadReport | None = None,
     layout: KvLayout = LAYOUT,
+    kv_connector: str = "baton",
 ) -> WorkerView:
     worker_id, _, incarnation = key.partition("/")
     return WorkerView(
@@ -67,6 +68,7 @@ def make_worker(
         num_legs,
         num_tokens,
         report,
+        kv_connector,
     )
 
 

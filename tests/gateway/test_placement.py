@@ -49,6 +49,19 @@ def test_only_workers_whose_kv_fits_are_paired() -> None:
     assert place(FleetView((make_worker("d"),), (float_prefill,))) == ("d", None)
 
 
+def test_only_workers_that_move_kv_alike_are_paired() -> None:
+    nixl_prefill = make_worker("p1", kv_connector="nixl")
+    baton_prefill = make_worker("p2", num_tokens=900)
+    assert place(FleetView((make_worker("d"),), (nixl_prefill, baton_prefill))) == ("d", "p2")
+    nixl_decode = make_worker("d", kv_connector="nixl")
+    assert place(FleetView((nixl_decode,), (nixl_prefill, baton_prefill))) == ("d", "p1")
+
+
+def test_nixl_moves_kv_between_equal_layouts_only() -> None:
+    odd = make_worker("p", layout=SMALLER_BLOCKS, kv_connector="nixl")
+    assert place(FleetView((make_worker("d", kv_connector="nixl"),), (odd,))) == ("d", None)
+
+
 def test_a_view_without_a_worker_has_those_that_fit_the_source() -> None:
     odd = make_worker("d3", layout=FLOAT_LAYOUT)
     fleet = FleetView((make_worker("d1"), make_worker("d2"), odd), (make_worker("p"),))

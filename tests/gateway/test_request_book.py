@@ -6,9 +6,10 @@ import pytest
 
 from gateway.actions import Abort, Action, Fail, Leg, Revoke, Submit
 from gateway.errors import NoDecodeWorker, ShuttingDown, TimedOut, WorkerFailed, WorkerLost
+from gateway.placement import FleetView
 from gateway.request_book import RequestBook
 from gateway.request_life import Dispatch, Handoff, Outcome, RequestLife, Stage
-from tests.gateway.builders import TIMEOUTS, Fleet, make_book, make_request
+from tests.gateway.builders import TIMEOUTS, Fleet, make_book, make_request, make_worker
 from tests.proto.builders import FLOAT_LAYOUT, KEY
 
 
@@ -191,6 +192,15 @@ def test_prefill_first_the_decode_leg_follows() -> None:
     assert submits(book.add(make_request("b"), 0.0)) == [("p1", "prefill:b")]
     assert submits(book.prefill_ended("prefill:a", 1.0, b"said")) == [("d1", "a")]
     assert submits(book.prefill_ended("prefill:b", 1.0)) == [("d2", "b")]
+    book.check_integrity()
+
+
+def test_where_kv_is_pulled_prefill_always_comes_first() -> None:
+    workers = [make_worker(key, kv_connector="nixl") for key in ("d1", "p1")]
+    book, _ = make_book()
+    book.fleet = lambda: FleetView((workers[0],), (workers[1],))
+    assert submits(book.add(make_request("a"), 0.0)) == [("p1", "prefill:a")]
+    assert submits(book.prefill_ended("prefill:a", 1.0, b"where")) == [("d1", "a")]
     book.check_integrity()
 
 

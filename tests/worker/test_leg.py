@@ -4,11 +4,12 @@ import msgspec
 import pytest
 
 from decode_worker.leg import DECODE
+from kvtransfer.nixl import NixlAddress
 from prefill_worker.leg import PREFILL
 from proto import worker_pb2
 from proto.ticket import Ticket
 from tests.proto.builders import TICKET_ID, make_ticket
-from worker.errors import BadRequest
+from worker.errors import BadRequest, ForeignTransfer
 from worker.leg import Leg, Order, Role, extra_args, role_of, to_proto_role, transfer_params
 
 
@@ -50,6 +51,32 @@ def test_what_the_prefill_legs_connector_said_is_passed_on_but_rules_nothing() -
     assert (params["remote_port"], params["leg"]) == (7, "decode")
     with pytest.raises(BadRequest, match="cannot be decoded"):
         transfer_params(make_order(DECODE, make_ticket(), b"\xc1"))
+
+
+def test_nixl_is_told_in_its_own_words() -> None:
+    ticket = make_ticket(source_addresses=(NixlAddress("e", "h", 1).encode(),), num_tokens=1)
+    prefill = transfer_params(make_order(PREFILL, ticket), "nixl")
+    assert prefill is not None and prefill["do_remote_decode"]
+    said = {
+        "remote_engine_id": "e",
+        "remote_request_id": "r",
+        "remote_host": "h",
+        "remote_port": 1,
+        "remote_block_ids": [[1]],
+        "remote_num_tokens": 1,
+        "tp_size": 1,
+        "pp_size": 1,
+    }
+    order = make_order(DECODE, ticket, msgspec.msgpack.encode(said))
+    decode = transfer_params(order, "nixl")
+    assert decode is not None and decode["do_remote_prefill"]
+    assert decode["remote_request_id"] == "r"
+
+
+def test_without_kv_that_is_the_tickets_nixl_is_told_nothing() -> None:
+    with pytest.raises(ForeignTransfer, match="has not said"):
+        transfer_params(make_order(DECODE, make_ticket()), "nixl")
+    assert transfer_params(make_order(DECODE), "nixl") is None
 
 
 def test_a_clients_own_transfer_parameters_never_reach_the_engine() -> None:
