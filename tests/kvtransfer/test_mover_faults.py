@@ -15,12 +15,12 @@ from tests.kvtransfer.conftest import Fleet
 from tests.kvtransfer.halves import BLOCKS, KV, NUM_TOKENS, begin, go_on, load, transfer
 from tests.kvtransfer.wrapped import RaisingTransport
 
-SHORT = MoverConfig(lease_seconds=0.2, stall_seconds=0.1)
+SHORT = MoverConfig(lease_seconds=1.5, stall_seconds=1.0, ping_seconds=0.2)
 
 
 def test_when_the_sender_stops_its_loads_are_recomputed(fleet: Fleet) -> None:
     prefill, other, decode = fleet.worker(), fleet.worker(), fleet.worker(SHORT)
-    begin(prefill, decode, lease_seconds=0.3)
+    begin(prefill, decode, lease_seconds=2.0)
     prefill.mover.stop()
     assert decode.wait_for("d1").failed == ["d1"]
     transfer(other, decode, 2)
@@ -29,7 +29,7 @@ def test_when_the_sender_stops_its_loads_are_recomputed(fleet: Fleet) -> None:
 
 def test_when_the_receiver_stops_its_prompts_are_freed(fleet: Fleet) -> None:
     prefill, decode, other = fleet.worker(SHORT), fleet.worker(), fleet.worker()
-    begin(prefill, decode, lease_seconds=0.3)
+    begin(prefill, decode, lease_seconds=2.0)
     decode.mover.stop()
     go_on(prefill)
     assert prefill.wait_for("p1").sent == ["p1"]
@@ -83,7 +83,7 @@ def test_when_the_transfer_thread_of_the_receiver_fails_every_load_is_recomputed
 def test_when_the_transfer_thread_of_the_sender_fails_every_prompt_is_freed(fleet: Fleet) -> None:
     transport = RaisingTransport(fleet.new_transport())
     prefill, decode = fleet.worker(transport=transport), fleet.worker()
-    begin(prefill, decode, lease_seconds=0.3)
+    begin(prefill, decode, lease_seconds=2.0)
     transport.fail()
     go_on(prefill)
     assert prefill.wait_for("p1").sent == ["p1"]
