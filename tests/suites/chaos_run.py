@@ -42,13 +42,15 @@ class Run:
     verdicts: Mapping[Verdict, int]
     longest_seconds: float
     freed_seconds: float
+    errors: tuple[str, ...]
     problems: tuple[str, ...]
 
     def __str__(self) -> str:
         verdicts = ", ".join(f"{count} {verdict}" for verdict, count in self.verdicts.items())
+        said = "".join(f"; {error}" for error in self.errors)
         return (
             f"run {self.number:>2}, {self.fault} at {self.moment_seconds:.1f} s: {verdicts}; "
-            f"longest {self.longest_seconds:.1f} s, free after {self.freed_seconds:.1f} s"
+            f"longest {self.longest_seconds:.1f} s, free after {self.freed_seconds:.1f} s{said}"
         )
 
 
@@ -74,9 +76,12 @@ class Experiment:
             time.sleep(moment)
             fault.act(self._scene, dice)
 
+        before = self._failed_loads()
         outcomes = self._ask(dice, fault.num_requests, strike)
         wait_until_whole(self._scene)
         freed, problems = self._seconds_until_free(), list(self._wrong(outcomes))
+        if fault.spoils and self._failed_loads() < before + fault.num_requests:
+            problems.append("spoilt KV was taken")
         problems += self._left()
         self._set_flags({role: {} for role in fault.flags})
         problems += self._following(dice)
@@ -87,6 +92,7 @@ class Experiment:
             Counter(each.judge(self._right[each.prompt.name]) for each in outcomes),
             max(each.seconds for each in outcomes),
             freed,
+            tuple(sorted({each.error for each in outcomes if each.error})),
             tuple(problems),
         )
 
@@ -154,6 +160,9 @@ class Experiment:
             yield f"afterwards: {outcome}"
         if after.loads_completed != before.loads_completed + 1:
             yield "afterwards a prompt was computed again, not handed off"
+
+    def _failed_loads(self) -> int:
+        return self._scene.gateway.report().decode.load.transfers.loads_failed
 
     def _is_free(self) -> bool:
         return not self._scene.gateway.report().holds

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tests.suites.network import Link
-from tests.suites.scene import START_SECONDS, Scene, halt, kill
+from tests.suites.scene import START_SECONDS, Scene, halt, halt_engine, kill
 from tests.system.exchange import calling
 from tests.system.prompts import Prompt, random_ids
 from tests.system.waiting import wait_until
@@ -27,7 +27,8 @@ Act = Callable[[Scene, random.Random], None]
 class Fault:
     """`act` happens while `num_requests` are under way, and returns when what can be mended is.
 
-    `flags`: of workers by role, for as long as it lasts.
+    `flags`: of workers by role, for as long as it lasts. `spoils`: KV that comes must be
+    refused, and computed again.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Fault:
     needs_link: bool = False
     flags: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     num_requests: int = 3
+    spoils: bool = False
 
 
 def killed(role: str) -> Act:
@@ -56,16 +58,16 @@ def stopped(role: str) -> Act:
 
 
 def source_restarted(scene: Scene, dice: random.Random) -> None:
-    """The decode worker asks for KV when the prefill worker is another incarnation."""
+    """The decode engine asks for KV when the prefill worker is another incarnation."""
     before = scene.gateway.report().prefill.incarnation
-    halt(scene, "decode", is_halted=True)
+    halt_engine(scene, "decode", is_halted=True)
     try:
         kill(scene, "prefill")
         wait_until(lambda: scene.pid("prefill") is None, START_SECONDS)
         scene.revive()
         wait_until(lambda: has_another(scene, before), START_SECONDS)
     finally:
-        halt(scene, "decode", is_halted=False)
+        halt_engine(scene, "decode", is_halted=False)
 
 
 def has_another(scene: Scene, incarnation: str) -> bool:
@@ -125,7 +127,11 @@ FAULTS = (
     Fault("ticket of a restarted worker", source_restarted),
     Fault("link cut, then healed", link_cut, needs_link=True),
     Fault("rate dropped to a trickle", link_slowed, needs_link=True),
-    Fault("segments corrupted", nothing, True, {"prefill": {"kv-fault": "corrupt"}}),
+    Fault(
+        *("segments corrupted", nothing, True),
+        flags={"prefill": {"kv-fault": "corrupt"}},
+        spoils=True,
+    ),
     Fault(
         *("staging exhausted", nothing, True),
         flags={"prefill": {"staging-mib": 1}, "decode": {"staging-mib": 1}},

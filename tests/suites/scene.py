@@ -140,3 +140,10 @@ def halt(scene: Scene, role: str, *, is_halted: bool) -> None:
     """SIGSTOP or SIGCONT to the worker and all that it started."""
     if pid := scene.pid(role):
         signal_session(pid, signal.SIGSTOP if is_halted else signal.SIGCONT)
+
+
+def halt_engine(scene: Scene, role: str, *, is_halted: bool) -> None:
+    """To the engine alone: the worker goes on answering the gateway."""
+    pid = scene.pid(role)
+    for engine in engines(pid) if pid else ():
+        os.kill(engine, signal.SIGSTOP if is_halted else signal.SIGCONT)
