@@ -13,6 +13,7 @@ from functools import cached_property
 
 import torch
 
+from kvtransfer.connector_strides import Gather, gather_by
 from kvtransfer.connector_wire import Quantizer
 from kvtransfer.cut import Cut
 from kvtransfer.errors import LayoutUnsupported
@@ -37,7 +38,7 @@ class TorchPagedCache:
         self._wide = [_as_integers(layer, torch.int64) for layer in layers]
         element = _WHOLE_NUMBERS[layout.element_bytes]
         self._elements = [_as_integers(layer, element) for layer in layers]
-        self._gathers: dict[KvLayout, torch.Tensor] = {}
+        self._gathers: dict[KvLayout, Gather] = {}
         self._quantizers: dict[KvLayout, Quantizer] = {}
         self._events: dict[int, torch.cuda.Event] = {}
 
@@ -102,9 +103,9 @@ class TorchPagedCache:
             return blocks
         groups = blocks.view(-1, conversion.num_in, num_heads, blocks.shape[-1])
         memory = groups.transpose(1, 2).flatten(2)
-        gathered = memory.index_select(2, self._gather(cut))
-        parts = gathered.view(len(groups), num_heads, conversion.num_out, -1).transpose(1, 2)
-        return parts.flatten(0, 1)[cut.skip : cut.skip + cut.num_blocks].contiguous()
+        found = self._gather(cut)(memory)
+        split = found.view(len(groups), num_heads, conversion.num_out, -1).transpose(1, 2)
+        return split.flatten(0, 1)[cut.skip : cut.skip + cut.num_blocks].contiguous()
 
     def _unpack(self, place: Place, wire: WireFormat, data: torch.Tensor) -> None:
         indices = self._indices(place.block_ids)
@@ -124,10 +125,10 @@ class TorchPagedCache:
     def _indices(self, block_ids: Sequence[int]) -> torch.Tensor:
         return torch.tensor(block_ids, dtype=torch.long, device=self.device)
 
-    def _gather(self, cut: Cut) -> torch.Tensor:
+    def _gather(self, cut: Cut) -> Gather:
         if cut.target not in self._gathers:
             assert cut.conversion.gather is not None
-            self._gathers[cut.target] = torch.from_numpy(cut.conversion.gather).to(self.device)
+            self._gathers[cut.target] = gather_by(cut.conversion.gather, self.device)
         return self._gathers[cut.target]
 
     def _quantizer(self, layout: KvLayout) -> Quantizer:

@@ -7,13 +7,16 @@ int8 symmetric.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from kvtransfer.interior import is_value, tokens_of_positions
+from kvtransfer.connector_strides import strided
+from kvtransfer.interior import is_value, parts_of, tokens_of_positions
 from kvtransfer.wire import SCALE_BYTES, WireFormat, num_scales
-from proto.layout import KvLayout
+from proto.layout import KvLayout, Part
 
 _TYPES = {WireFormat.FP8: torch.float8_e4m3fn, WireFormat.INT8: torch.int8}
 _LARGEST = {WireFormat.FP8: 448.0, WireFormat.INT8: 127.0}
@@ -22,18 +25,18 @@ _SMALLEST_SCALE = 1e-30
 
 @dataclass(frozen=True, slots=True)
 class Quantizer:
-    """For the blocks of one layout. `halves` are the positions of K, and of V, if any."""
+    """For the blocks of one layout. `halves` say where K is, and V, if any."""
 
-    halves: tuple[torch.Tensor, ...]
+    halves: tuple[tuple[Part, ...], ...]
     tokens: torch.Tensor
     block_size: int
 
     @classmethod
     def of(cls, layout: KvLayout, device: torch.device) -> Quantizer:
-        values = torch.from_numpy(is_value(layout))
-        halves = (~values, values) if num_scales(layout) == 2 else (torch.ones_like(values),)
+        values = is_value(layout)
+        halves = (~values, values) if num_scales(layout) == 2 else (np.ones_like(values),)
         return cls(
-            tuple(half.nonzero().flatten().to(device) for half in halves),
+            tuple(parts_of(np.flatnonzero(half)) for half in halves),
             torch.from_numpy(tokens_of_positions(layout)).to(device),
             layout.block_size,
         )
@@ -44,8 +47,7 @@ class Quantizer:
         """
         numbers = self._without_rest(blocks.to(torch.float32, copy=True), num_tokens)
         scales = torch.stack([self._scale(numbers, half, wire) for half in self.halves], dim=-1)
-        for index, half in enumerate(self.halves):
-            numbers[..., half] /= scales[..., index : index + 1]
+        self._multiply(numbers, 1 / scales)
         if wire is WireFormat.INT8:
             numbers.round_()
         small = numbers.to(_TYPES[wire]).view(torch.uint8)
@@ -56,9 +58,15 @@ class Quantizer:
         cut = len(self.halves) * SCALE_BYTES
         scales = data[..., :cut].contiguous().view(torch.float32)
         numbers = data[..., cut:].contiguous().view(_TYPES[wire]).to(torch.float32)
-        for index, half in enumerate(self.halves):
-            numbers[..., half] *= scales[..., index : index + 1]
+        self._multiply(numbers, scales)
         return numbers.to(dtype)
+
+    def _multiply(self, numbers: torch.Tensor, factors: torch.Tensor) -> None:
+        """In place; `factors` has one for each block, head and half."""
+        for factor, half in zip(factors.unbind(-1), self.halves, strict=True):
+            for part in half:
+                view = strided(numbers, part)
+                view *= factor.reshape(*factor.shape, *[1] * len(part.digits))
 
     def _without_rest(self, numbers: torch.Tensor, num_tokens: int) -> torch.Tensor:
         num_whole, rest = divmod(num_tokens, self.block_size)
@@ -66,6 +74,7 @@ class Quantizer:
             numbers[num_whole, :, self.tokens >= rest] = 0
         return numbers
 
-    def _scale(self, numbers: torch.Tensor, half: torch.Tensor, wire: WireFormat) -> torch.Tensor:
-        largest = numbers[..., half].abs().amax(dim=-1)
-        return (largest / _LARGEST[wire]).clamp_min(_SMALLEST_SCALE)
+    def _scale(self, numbers: torch.Tensor, half: Sequence[Part], wire: WireFormat) -> torch.Tensor:
+        views = [strided(numbers, part) for part in half]
+        largest = [view.abs().amax(dim=tuple(range(2, view.dim()))) for view in views]
+        return (torch.stack(largest).amax(dim=0) / _LARGEST[wire]).clamp_min(_SMALLEST_SCALE)

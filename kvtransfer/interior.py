@@ -11,6 +11,8 @@ from proto.layout import KvLayout, Part
 
 Positions = NDArray[np.int64]
 
+MAX_PARTS = 64
+
 
 @lru_cache(maxsize=64)
 def logical_of_positions(layout: KvLayout) -> Positions:
@@ -49,19 +51,23 @@ def is_value(layout: KvLayout) -> NDArray[np.bool_]:
 def describe(logical: Positions) -> tuple[Part, ...]:
     """The shortest description that was found of a permutation; empty if it is the identity.
 
-    Looks for one mixed radix number, then for one in each of 2, 4, … equal stretches. Raises
+    Raises ValueError if there is none.
+    """
+    return () if np.array_equal(logical, np.arange(len(logical))) else parts_of(logical)
+
+
+def parts_of(logical: Positions) -> tuple[Part, ...]:
+    """The shortest description that was found of any numbers.
+
+    Looks for one mixed radix number, then for one in each of 2, 3, … equal stretches. Raises
     ValueError if there is none.
     """
-    size = len(logical)
-    if np.array_equal(logical, np.arange(size)):
-        return ()
-    num_parts = 1
-    while size % num_parts == 0 and num_parts <= 64:
-        parts = [_describe(stretch) for stretch in np.split(logical, num_parts)]
-        found = tuple(part for part in parts if part is not None)
-        if len(found) == num_parts:
-            return found
-        num_parts *= 2
+    for num_parts in range(1, MAX_PARTS + 1):
+        if len(logical) % num_parts == 0:
+            parts = [_describe(stretch) for stretch in np.split(logical, num_parts)]
+            found = tuple(part for part in parts if part is not None)
+            if len(found) == num_parts:
+                return found
     raise ValueError("the interior of a block follows no pattern that we know")
 
 
