@@ -19,7 +19,7 @@ UP_FLAGS = $(if $(PREFILL),--prefill $(PREFILL)) $(if $(DECODE),--decode $(DECOD
 	$(if $(MODEL),--model "$(MODEL)") $(if $(PORT),--port $(PORT)) \
 	$(if $(filter-out 0 no false,$(DETACH)),--detach) $(ARGS)
 
-.PHONY: help setup up down status handoff slow-link soak chaos test lint types check format pins clean
+.PHONY: help setup up down status handoff slow-link soak chaos wire test lint types check format pins clean
 
 help: ## Show this list
 	@echo "Baton: prefill and decode in separate vLLM workers, one OpenAI-compatible endpoint."
@@ -52,6 +52,10 @@ soak: setup ## Hand over 2,000 prompts, 16 at once: tokens, memory, leaks
 
 chaos: setup ## Break workers and links at random moments under real engines (root)
 	@exec $(BIN)/python -m tests.suites.chaos $(ARGS)
+
+wire: setup ## Compare the wire formats: accuracy, bytes
+	@$(BIN)/baton model fetch
+	@exec $(BIN)/python -m tests.suites.wire_accuracy $(ARGS)
 
 test: setup ## Run all tests, real engines included
 	@$(BIN)/baton model fetch
