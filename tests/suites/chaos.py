@@ -12,7 +12,6 @@ import argparse
 import os
 import random
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -22,7 +21,8 @@ from tests.suites.bounds import TooLong, bounded
 from tests.suites.chaos_plan import Place, plan
 from tests.suites.chaos_run import Experiment
 from tests.suites.levels import abandoned_segments
-from tests.suites.network import NetworkMissing, joined_namespaces
+from tests.suites.logs import log_folder
+from tests.suites.network import NetworkMissing, check_machine, joined_namespaces
 from tests.suites.references import plain_answers
 from tests.suites.scene import HostScene, LinkScene, Scene
 from tests.system.prompts import Prompt, random_ids
@@ -37,8 +37,8 @@ def main() -> int:
     options = parse()
     say(f"seed {options.seed}")
     try:
-        with bounded(MAX_MINUTES), tempfile.TemporaryDirectory(prefix="baton-suite-") as folder:
-            problems = list(run_all(options, Path(folder)))
+        with bounded(MAX_MINUTES), log_folder(options.logs) as folder:
+            problems = list(run_all(options, folder))
     except (NetworkMissing, TooLong) as error:
         problems = [str(error)]
     except KeyboardInterrupt:
@@ -55,11 +55,19 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=24, help="(default: 24)")
     parser.add_argument("--only", type=int, nargs="+", metavar="RUN", help="of these numbers")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--logs", type=Path, help="a folder for logs that stays")
     return parser.parse_args()
 
 
 def run_all(options: argparse.Namespace, folder: Path) -> Iterator[str]:
     """Every problem, as one line."""
+    chosen = plan(options.runs)
+    numbers = options.only or chosen
+    if unknown := set(numbers) - chosen.keys():
+        yield f"there is no run {min(unknown)} of {options.runs}"
+        return
+    if any(chosen[number][0] is Place.LINK for number in numbers):
+        check_machine()
     model = ensure_model(DEFAULT_MODEL, models_dir(os.environ), say)
     prompts = [
         Prompt(f"chaos-{length}", random_ids(f"chaos-{length}", length), ANSWER_TOKENS)
@@ -69,14 +77,8 @@ def run_all(options: argparse.Namespace, folder: Path) -> Iterator[str]:
     answers = plain_answers(model, DTYPE, prompts, folder)
     right = {name: answer.ids for name, answer in answers.items()}
     before = abandoned_segments()
-    chosen = plan(options.runs)
     for place in Place:
-        part = {
-            number: fault
-            for number, (where, fault) in chosen.items()
-            if where is place and number in (options.only or chosen)
-        }
-        if part:
+        if part := {n: chosen[n][1] for n in numbers if chosen[n][0] is place}:
             say(f"starting a fleet: {place}")
             with opened(place, folder / place.name, model) as scene:
                 experiment = Experiment(scene, prompts, right)

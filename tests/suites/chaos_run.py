@@ -115,8 +115,12 @@ class Experiment:
                 threads.submit(ask, http, gateway, prompt, stream=stream)
                 for prompt, stream in asked
             ]
-            strike()
-            return [each.result() for each in answers]
+            try:
+                strike()
+                return [each.result() for each in answers]
+            except BaseException:
+                self._scene.close()  # which ends what is under way
+                raise
 
     def _next(self, dice: random.Random) -> Prompt:
         """One whose KV nobody has."""

@@ -42,7 +42,8 @@ class Scene(Protocol):
     def restart(self, role: str, flags: Mapping[str, object]) -> None:
         """Ends the worker and starts it with more flags, where that can be done."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Idempotent."""
 
 
 class HostScene:

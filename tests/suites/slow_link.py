@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -25,6 +24,7 @@ from loadtest.endpoint import BadAnswer, Endpoint
 from loadtest.hand_off import HandOff, measure
 from tests.suites.bounds import TooLong, bounded
 from tests.suites.link_study import NIXL, PULL, STREAMING, Row, Setting, Study
+from tests.suites.logs import log_folder
 from tests.suites.move_alone import move_seconds
 from tests.suites.network import Link, NetworkMissing, joined_namespaces
 from tests.suites.nixl_pair import NixlPair
@@ -74,19 +74,20 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--json", type=Path, default=Path(".baton/slow-link.json"), help="where the figures go"
     )
+    parser.add_argument("--logs", type=Path, help="a folder for logs that stays")
     return parser.parse_args()
 
 
 def run(options: argparse.Namespace, link: Link) -> Study:
     model = ensure_model(DEFAULT_MODEL, models_dir(os.environ), tell)
-    with tempfile.TemporaryDirectory(prefix="baton-suite-") as folder:
-        fleet = SplitFleet(Path(folder, "fleet"), model, link, DTYPE)
+    with log_folder(options.logs) as folder:
+        fleet = SplitFleet(folder / "fleet", model, link, DTYPE)
         with closing(fleet):
             study = study_fleet(fleet, link, options.tokens, options.rounds)
         if not options.nixl and not find_spec("nixl"):
             tell("no NixlConnector: the package nixl is not installed")
             return study
-        pair = NixlPair(Path(folder, "nixl"), model, link, DTYPE, options.nixl)
+        pair = NixlPair(folder / "nixl", model, link, DTYPE, options.nixl)
         with closing(pair):
             return replace(study, rows=(*study.rows, *study_nixl(pair, link, study, options)))
 

@@ -14,7 +14,6 @@ import argparse
 import os
 import random
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -24,6 +23,7 @@ from tests.suites.bounds import TooLong, bounded
 from tests.suites.crowd import Tally, ask_all
 from tests.suites.gateway import Gateway
 from tests.suites.levels import abandoned_segments
+from tests.suites.logs import log_folder
 from tests.suites.references import plain_answers
 from tests.suites.soak_prompts import pool, requests
 from tests.suites.soak_report import Checkpoint, problems, table
@@ -44,8 +44,8 @@ def main() -> int:
     sys.stdout.write(f"seed {options.seed}\n")
     sys.stdout.flush()
     try:
-        with bounded(MAX_MINUTES), tempfile.TemporaryDirectory(prefix="baton-suite-") as folder:
-            found = list(run(options, Path(folder)))
+        with bounded(MAX_MINUTES), log_folder(options.logs) as folder:
+            found = list(run(options, folder))
     except TooLong as error:
         found = [str(error)]
     except KeyboardInterrupt:
@@ -60,6 +60,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=2000, help="(default: 2000)")
     parser.add_argument("--at-once", type=int, default=16, help="(default: 16)")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--logs", type=Path, help="a folder for logs that stays")
     return parser.parse_args()
 
 
