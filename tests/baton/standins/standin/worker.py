@@ -16,7 +16,16 @@ from standin.fleet_state import LEASE_SECONDS, FleetState
 
 def main(role: str) -> None:
     parser = argparse.ArgumentParser()
-    for flag in ("model", "worker-id", "fleet", "host", "port", "dtype", "kv-cache-gib"):
+    for flag in (
+        "model",
+        "worker-id",
+        "fleet",
+        "host",
+        "port",
+        "dtype",
+        "kv-cache-gib",
+        "kv-connector",
+    ):
         parser.add_argument(f"--{flag}", required=True)
     parser.add_argument("--max-model-len")
     parser.add_argument("--engine-args")
