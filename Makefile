@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 EXTRA ?= auto
+NIXL ?=
 MODEL ?=
 PREFILL ?=
 DECODE ?=
@@ -30,7 +31,7 @@ help: ## Show this list
 	@echo "  make test ARGS='-k ticket'"
 
 setup: ## Set up .venv with pinned packages and generated stubs; what is unchanged is skipped
-	@$(PYTHON) -m scripts.setup --extra $(EXTRA)
+	@$(PYTHON) -m scripts.setup --extra $(EXTRA) $(if $(filter-out 0 no false,$(NIXL)),--nixl)
 
 up: setup ## Serve a model; Ctrl-C stops everything, DETACH=1 returns when ready
 	@exec $(BIN)/baton up $(UP_FLAGS)

@@ -25,7 +25,7 @@ def pin(extra: str) -> None:
     if extra == "gpu":
         # A folder of wheels may hold a CPU build of torch, whose version counts as the higher.
         env.pop("UV_FIND_LINKS", None)
-    options = ["--extra", extra, "--group", "dev", "--upgrade", "--quiet"]
+    options = ["--extra", extra, "--extra", "nixl", "--group", "dev", "--upgrade", "--quiet"]
     options += ["--python-version", LOWEST_PYTHON, "--python-platform", PLATFORM]
     # No index, folder or header: a constraints file holds names and versions only.
     options += ["--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"]

@@ -1,6 +1,6 @@
 """Sets Baton up in .venv: Python, packages, engine, stubs. What has not changed is skipped.
 
-    python3 -m scripts.setup [--extra auto|cpu|gpu]
+    python3 -m scripts.setup [--extra auto|cpu|gpu] [--nixl]
 
 Run it in the checkout, with Python 3.11 or newer. The tools' own output goes to .baton/setup.log.
 """
@@ -73,7 +73,12 @@ def python_stage(extra: str) -> Stage:
     return Stage("python", title, digest(sys.version, extra, uv), run, (PYTHON,))
 
 
-def packages_stage(extra: str) -> Stage:
+def wants_nixl(asked: bool) -> bool:
+    """Once it was asked for, it stays."""
+    return asked or (STAMPS / "nixl").is_file()
+
+
+def packages_stage(extra: str, nixl: bool) -> Stage:
     overrides = Path(f"constraints/{extra}-overrides.txt")
     project = tomllib.loads(Path("pyproject.toml").read_text())
     asked = [project["build-system"], project["project"], project["dependency-groups"]]
@@ -92,12 +97,13 @@ def packages_stage(extra: str) -> Stage:
         ):
             # PyPI has no CPU build of torch, but uv knows where PyTorch keeps its own.
             tools.run(*install, "--torch-backend", "cpu", "--no-deps", torch, env=env)
-        tools.run(
-            *install, *options, "--exact", "--group", "dev", "--editable", f".[{extra}]", env=env
-        )
+        extras = f".[{extra},nixl]" if nixl else f".[{extra}]"
+        tools.run(*install, *options, "--exact", "--group", "dev", "--editable", extras, env=env)
+        if nixl:
+            (STAMPS / "nixl").touch()
 
     title = f"vLLM for {extra.upper()}: {len(pins(extra))} pinned packages"
-    return Stage("packages", title, digest(asked, limits), run)
+    return Stage("packages", title, digest(asked, limits, nixl), run)
 
 
 def engine_stage(extra: str) -> Stage:
@@ -135,10 +141,10 @@ def only_one() -> Iterator[None]:
         yield
 
 
-def set_up(extra: str) -> None:
+def set_up(extra: str, nixl: bool) -> None:
     """Raises SetupError. A stage that runs makes all later ones look again."""
     started = time.monotonic()
-    stages = [python_stage(extra), packages_stage(extra), engine_stage(extra), stubs_stage()]
+    stages = [python_stage(extra), packages_stage(extra, nixl), engine_stage(extra), stubs_stage()]
     if all(stage.is_done(STAMPS) for stage in stages):
         return
     LOG.write_text("")
@@ -157,10 +163,11 @@ def explain_failure() -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m scripts.setup", description=__doc__)
     parser.add_argument("--extra", choices=("auto", "cpu", "gpu"), default="auto")
-    wanted = parser.parse_args().extra
+    parser.add_argument("--nixl", action="store_true", help="NIXL, too; it stays")
+    wanted = parser.parse_args()
     try:
         with only_one():
-            set_up(chosen_extra(wanted))
+            set_up(chosen_extra(wanted.extra), wants_nixl(wanted.nixl))
     except SetupError:
         explain_failure()
         return 1

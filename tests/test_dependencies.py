@@ -77,7 +77,7 @@ def test_what_is_declared_is_used() -> None:
 
 @pytest.mark.parametrize("extra", ["cpu", "gpu"])
 def test_every_dependency_is_pinned(extra: str) -> None:
-    wanted = runtime() | extras()[extra] | development()
+    wanted = runtime() | extras()[extra] | extras()["nixl"] | development()
     assert wanted - pins(extra).keys() == set()
 
 
