@@ -29,6 +29,7 @@ BLOCK_TOKENS, NUM_HEADS, CONTENT_SIZE, KEY_SIZE, DTYPE = 128, 3, 128, 64, "bfloa
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
+    os.environ.setdefault("UCX_LOG_FILE", "stderr")  # the results are on standard output
     try:
         if options.serve:
             serve_once(*options.serve)

@@ -66,7 +66,8 @@ class End:
             self._receive_one(buffer)
             num_rounds += 1
             elapsed = time.perf_counter() - started
-        self.finish(self.note(_DONE))
+        self.note(_DONE)
+        self._receive_one(buffer)
         return elapsed / num_rounds / 2
 
     def echo(self, num_bytes: int) -> None:
@@ -74,6 +75,7 @@ class End:
         buffer = np.ones(num_bytes, np.uint8)
         while self._receive_one(buffer):
             self.finish(self.send(buffer))
+        self.finish(self.note(_DONE))
 
     def _receive_one(self, buffer: Slot) -> bool:
         """False if a note comes instead."""
