@@ -29,6 +29,11 @@ class UcxOperation:
         self._buffer = buffer
 
     @property
+    def request(self) -> Any:
+        """ucxx's own."""
+        return self._request
+
+    @property
     def is_done(self) -> bool:
         return self._inbox.is_closed or bool(self._request.completed)
 
@@ -127,15 +132,19 @@ class UcxInbox:
         return bool(self.worker.arm())
 
     def close(self) -> None:
-        if self.is_closed:
-            return
+        if not self.is_closed:
+            self.end()
+
+    def end(self) -> list[Any]:
+        """Closes; returns the requests that were under way."""
         self.is_closed = True
         self._owner.forget(self)
-        refused = self._refuse_arrivals()
+        requests = [operation.request for operation in self._under_way]
+        requests += self._refuse_arrivals()
         self.worker.cancel_inflight_requests(CANCEL_STEP_NANOSECONDS, CANCEL_STEPS)
-        refused.clear()
         self._under_way.clear()
         self.worker = None
+        return requests
 
     def _refuse_arrivals(self) -> list[Any]:
         """Takes what has come into no buffer, which ends at once. ucxx would receive all of it

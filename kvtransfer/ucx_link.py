@@ -74,9 +74,9 @@ class UcxLink(UcxInbox):
         # ucxx cannot close one that has failed.
         closing = self._close_endpoint() if endpoint.alive else None
         self._endpoint = None
-        super().close()
+        requests = self.end()
         if has_work or (closing and not closing.completed):
-            destroy_worker(worker, endpoint, closing)
+            destroy_worker(worker, endpoint, closing, *requests)
         if self.process is not None:
             self.process.close()
 
