@@ -13,9 +13,9 @@ from kvtransfer.connector_cache import TorchPagedCache
 from kvtransfer.connector_device import DeviceEnvelope, allocator
 from kvtransfer.connector_layout import layout_of
 from kvtransfer.connector_worker import WorkerHalf
-from kvtransfer.envelope import HostEnvelope
+from kvtransfer.envelope import Envelope, HostEnvelope
 from kvtransfer.errors import LayoutUnsupported
-from kvtransfer.faults import CorruptingTransport
+from kvtransfer.faults import CorruptingTransport, FalsifyingEnvelope
 from kvtransfer.mover import Mover, slot_bytes_of
 from kvtransfer.mover_config import MoverConfig
 from kvtransfer.seal import Seal
@@ -62,8 +62,8 @@ def make_mover(cache: TorchPagedCache, seal: Seal, extra: Mapping[str, Any]) -> 
     config = MoverConfig(wire=WireFormat(extra.get("wire", "raw")), **settings)
     transport = make_transport(extra)
     if extra.get("staging") != "device":
-        on_gpu = cache.device.type == "cuda"
-        return Mover(transport, cache, seal, config, pinned if on_gpu else allocate, HostEnvelope())
+        slots = pinned if cache.device.type == "cuda" else allocate
+        return Mover(transport, cache, seal, config, slots, host_envelope(extra))
     if cache.device.type != "cuda":
         raise LayoutUnsupported("staging in device memory needs a GPU: use host staging")
     envelope = DeviceEnvelope(slot_bytes_of(config, cache), cache.device)
@@ -81,6 +81,13 @@ def make_transport(extra: Mapping[str, Any]) -> Transport:
         logger.warning("KV is corrupted on purpose: fault=corrupt is set")
         return CorruptingTransport(transport)
     return transport
+
+
+def host_envelope(extra: Mapping[str, Any]) -> Envelope:
+    if extra.get("fault") == "falsify":
+        logger.warning("KV is falsified on purpose: fault=falsify is set")
+        return FalsifyingEnvelope(HostEnvelope())
+    return HostEnvelope()
 
 
 def pinned(num_bytes: int) -> Slot:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kvtransfer.segment import HEADER_BYTES
+from kvtransfer.envelope import Envelope
+from kvtransfer.segment import HEADER_BYTES, Segment
 from kvtransfer.staging import Slot
 from kvtransfer.transport import Arrival, Kind, Link, Operation, Transport
 
@@ -61,3 +62,20 @@ class CorruptingTransport:
 
     def close(self) -> None:
         self.inner.close()
+
+
+@dataclass(frozen=True, slots=True)
+class FalsifyingEnvelope:
+    """Changes the payload before it seals it, so that only wrong answers show it."""
+
+    inner: Envelope
+
+    def seal(self, segment: Segment, message: Slot, seed: int) -> None:
+        message[HEADER_BYTES::97] ^= 0x55
+        self.inner.seal(segment, message, seed)
+
+    def read(self, message: Slot) -> Segment:
+        return self.inner.read(message)
+
+    def is_intact(self, message: Slot, seed: int) -> bool:
+        return self.inner.is_intact(message, seed)

@@ -120,8 +120,10 @@ class WorkerSettings(BaseSettings):
         ge=1,
         description="prompts whose KV may be on its way here; more wait, holding no KV blocks",
     )
-    kv_fault: Literal["none", "corrupt"] = Field(
-        "none", description="spoils the KV that is sent, for tests that must notice it"
+    kv_fault: Literal["none", "corrupt", "falsify"] = Field(
+        "none",
+        description="spoils the KV that is sent, for tests that must notice it: on its way, or "
+        "before it is sealed",
     )
 
     @classmethod

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,11 @@ from tests.system.stage import Stage
 DTYPE = "float32"
 FLAGS = ("--dtype", DTYPE)
 # Engines start once if these come in this order: none, the fleet, then what ends or spoils it.
-ORDER = (None, "reference", "fleet", "last_of_fleet", "corrupting_fleet")
+ORDER = (
+    *(None, "reference", "fleet", "last_of_fleet", "corrupting_fleet"),
+    *("falsifying_fleet", "offloading_fleet"),
+    *("nixl_fleet", "last_of_nixl_fleet"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -68,5 +73,42 @@ def last_of_fleet(fleet: LiveFleet) -> LiveFleet:
 
 @pytest.fixture
 def corrupting_fleet(stage: Stage, reference: Answers) -> LiveFleet:
-    """Its prefill worker changes the KV that it sends."""
+    """What its prefill worker sends is changed on its way."""
     return stage.show("corrupting", *FLAGS, variables={"BATON_KV_FAULT": "corrupt"})
+
+
+@pytest.fixture
+def falsifying_fleet(stage: Stage, reference: Answers) -> LiveFleet:
+    """Its prefill worker changes the KV before it seals it."""
+    return stage.show("falsifying", *FLAGS, variables={"BATON_KV_FAULT": "falsify"})
+
+
+@pytest.fixture
+def offloading_fleet(
+    stage: Stage, reference: Answers, tmp_path_factory: pytest.TempPathFactory
+) -> LiveFleet:
+    """Its caches are small, and its prefill worker keeps what leaves its own."""
+    folder = tmp_path_factory.getbasetemp() / "cold"
+    return stage.show(
+        "offloading",
+        *FLAGS,
+        *("--max-model-len", "4096", "--engine-args=--num-gpu-blocks-override 34"),
+        *("--offload-gib", "0.1", "--offload-folder", str(folder), "--offload-folder-gib", "0.5"),
+    )
+
+
+@pytest.fixture
+def nixl() -> None:
+    if find_spec("nixl") is None:
+        pytest.skip("NIXL is not installed: make setup NIXL=1")
+
+
+@pytest.fixture
+def nixl_fleet(nixl: None, stage: Stage, reference: Answers) -> LiveFleet:
+    return stage.show("nixl", *FLAGS, "--kv-connector", "nixl")
+
+
+@pytest.fixture
+def last_of_nixl_fleet(nixl_fleet: LiveFleet) -> LiveFleet:
+    """The fleet, for a test that ends it."""
+    return nixl_fleet
