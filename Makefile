@@ -20,12 +20,12 @@ UP_FLAGS = $(if $(PREFILL),--prefill $(PREFILL)) $(if $(DECODE),--decode $(DECOD
 	$(if $(MODEL),--model "$(MODEL)") $(if $(PORT),--port $(PORT)) \
 	$(if $(filter-out 0 no false,$(DETACH)),--detach) $(ARGS)
 
-.PHONY: help setup up down status handoff slow-link soak chaos wire test lint types check format pins clean
+.PHONY: help setup up down status handoff slow-link soak chaos chaos-transfer wire test lint types check format pins clean
 
 help: ## Show this list
 	@echo "Baton: prefill and decode in separate vLLM workers, one OpenAI-compatible endpoint."
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make up MODEL=path-or-hub-id PREFILL=1 DECODE=1 PORT=8000 DETACH=1 EXTRA=cpu|gpu ARGS='--max-model-len 4096'"
 	@echo "  make test ARGS='-k ticket'"
@@ -53,6 +53,9 @@ soak: setup ## Hand over 2,000 prompts, 16 at once: tokens, memory, leaks
 
 chaos: setup ## Break workers and links at random moments under real engines (root)
 	@exec $(BIN)/python -m tests.suites.chaos $(ARGS)
+
+chaos-transfer: setup ## Break workers and links at random moments, without engines (root)
+	@exec $(BIN)/python -m tests.suites.transfer_chaos $(ARGS)
 
 wire: setup ## Compare the wire formats: accuracy, bytes
 	@$(BIN)/baton model fetch
