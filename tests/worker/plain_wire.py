@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
 FINISH_REASONS = ("stop", "length", "abort", "error", "repetition")
-FINISH_POSITION = 5
+FINISH_POSITION, PARAMS_POSITION = 5, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,7 @@ class Output:
     request_id: str
     tokens: tuple[int, ...]
     finish: str | None
+    transfer_params: Any = field(default=None, repr=False)
 
 
 def encode_request(prompt: Sequence[int], **sampling: object) -> bytes:
@@ -28,9 +30,17 @@ def encode_request(prompt: Sequence[int], **sampling: object) -> bytes:
 def decode_outputs(frames: Sequence[bytes]) -> list[Output]:
     """EngineCoreOutputs with everything in its first frame."""
     _, outputs, *_ = msgspec.msgpack.decode(frames[0])
-    return [Output(fields[0], tuple(fields[1]), finish_of(fields)) for fields in outputs]
+    return [
+        Output(fields[0], tuple(fields[1]), finish_of(fields), at(fields, PARAMS_POSITION))
+        for fields in outputs
+    ]
 
 
-def finish_of(fields: Sequence[int | None]) -> str | None:
-    reason = fields[FINISH_POSITION] if len(fields) > FINISH_POSITION else None
+def finish_of(fields: Sequence[Any]) -> str | None:
+    reason = at(fields, FINISH_POSITION)
     return None if reason is None else FINISH_REASONS[reason]
+
+
+def at(fields: Sequence[Any], position: int) -> Any:
+    """None if it is left out, as the last ones are that have their default."""
+    return fields[position] if len(fields) > position else None
