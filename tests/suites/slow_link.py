@@ -85,7 +85,7 @@ def run(options: argparse.Namespace, link: Link) -> Study:
         with closing(fleet):
             study = study_fleet(fleet, link, options.tokens, options.rounds)
         if not options.nixl and not find_spec("nixl"):
-            tell("no NixlConnector: the package nixl is not installed")
+            tell("no NixlConnector: nixl is not installed (make setup NIXL=1)")
             return study
         pair = NixlPair(folder / "nixl", model, link, DTYPE, options.nixl)
         with closing(pair):
