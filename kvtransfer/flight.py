@@ -64,8 +64,9 @@ class Flights:
         started before then and is not done.
         """
         bad, self._bad = self._bad, set()
-        late = (flight.link for flight in self._flights if flight.started_at < before)
-        return bad | {link for link in late if link is not None}
+        late = (flight for flight in self._flights if flight.started_at < before)
+        stuck = (flight.link for flight in late if not flight.operation.is_done)
+        return bad | {link for link in stuck if link is not None}
 
     def take_live_links(self) -> set[Link]:
         """The links that something has made its way on since the last call."""

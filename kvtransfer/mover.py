@@ -90,6 +90,8 @@ class Mover:
         self._peers = Peers(links, self.sends, self.loads, config)
         self._inbox: deque[Callable[[], object]] = deque()
         self._errands: deque[Callable[[], object]] = deque()  # only the transfer thread sends
+        self._looked_at = 0.0
+        self._patient_until = 0.0
         self._is_asleep = False
         self._is_broken = False
         self._stopping = threading.Event()
@@ -309,10 +311,11 @@ class Mover:
         self._look_after_links(now)
 
     def _look_after_links(self, now: float) -> None:
+        stalled_since = self._stalled_since(now)
         for part in (self._sender, self._receiver, self._control):
             for link in part.take_live_links():
                 self._peers.heard_on(link, now)
-            for link in part.take_bad_links(now - self._config.stall_seconds):
+            for link in part.take_bad_links(stalled_since):
                 if address := self._links.address_of(link):
                     self._lose(address, Cause.LINK_LOST)
         for address, cause in self._peers.lost(now):
@@ -321,6 +324,15 @@ class Mover:
             self._control.tell(link, Left(left))
         for address in self._peers.take_due(now):
             self._greet(address)
+
+    def _stalled_since(self, now: float) -> float:
+        """What has started before then and makes no way is the peer's fault: not if this process
+        itself has stood still.
+        """
+        if now - self._looked_at > 2 * self._config.ping_seconds:
+            self._patient_until = now + self._config.stall_seconds
+        self._looked_at = now
+        return now - self._config.stall_seconds if now >= self._patient_until else 0.0
 
     def _lose(self, address: bytes, cause: Cause) -> None:
         """What this peer was to bring is recomputed, what it was to get is freed."""

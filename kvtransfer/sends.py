@@ -166,9 +166,10 @@ class SendLedger:
         return was_open
 
     def revoke_from(self, reply_address: bytes, cause: Cause) -> None:
-        """This receiver is lost."""
+        """This receiver is lost, and is owed no message any more."""
         for ticket in [t for t, send in self._open.items() if send.goes_to(reply_address)]:
             self.revoke(ticket, cause)
+        self.refusals = [each for each in self.refusals if each.reply_address != reply_address]
 
     def request_ended(self, ticket: bytes, request_id: str, is_prefilled: bool) -> None:
         """The engine has ended the request and keeps its blocks until it is in `freed`."""

@@ -9,12 +9,16 @@ from functools import partial
 import pytest
 
 from kvtransfer.mover_config import MoverConfig
+from proto.layout import KvLayout
 from tests.kvtransfer.builders import eventually, make_order, make_ticket
 from tests.kvtransfer.conftest import Fleet
 from tests.kvtransfer.engine import Worker
 from tests.kvtransfer.halves import BLOCKS, KV, begin, go_on, load, transfer
+from tests.kvtransfer.paged import kv_of
 from tests.kvtransfer.rogue import Rogue
 
+# A block is more than UCX sends without asking the receiver.
+LARGE = KvLayout(16, 1, 1024, 512, "uint8", (8,))
 IMPATIENT = MoverConfig(stall_seconds=0.4, ping_seconds=0.05)
 
 
@@ -99,3 +103,15 @@ def test_a_receiver_that_waits_for_long_keeps_its_prompt(fleet: Fleet) -> None:
     go_on(prefill)
     assert decode.wait_for("d1").completed == ["d1"]
     assert prefill.wait_for("p1").sent == ["p1"]
+
+
+def test_after_a_pause_of_its_own_a_worker_gives_up_nobody(fleet: Fleet) -> None:
+    """What it finds late then may have come long ago."""
+    prefill, decode = fleet.worker(layout=LARGE), fleet.worker(IMPATIENT, LARGE)
+    pauses = iter([2 * IMPATIENT.stall_seconds])
+    decode.cache.before_copy = lambda: threading.Event().wait(next(pauses, 0.0))
+    decode.load(make_order(num_tokens=48, source_addresses=(prefill.address,), layout=LARGE))
+    prefill.prefill(make_ticket(), "p1", kv_of(LARGE, 1, 49), BLOCKS)
+    assert decode.wait_for("d1").completed == ["d1"]
+    assert prefill.wait_for("p1").sent == ["p1"]
+    assert decode.mover.stats().failures == prefill.mover.stats().failures == {}

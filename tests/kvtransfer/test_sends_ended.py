@@ -91,8 +91,18 @@ def test_a_lost_receiver_takes_only_its_own_tickets_with_it(ledger: SendLedger) 
     assert ledger.reply_addresses() == {b"here", b"there"}
     ledger.revoke_from(b"here", Cause.PEER_SILENT)
     assert ledger.failures == {Cause.PEER_SILENT: 1}
+    assert ledger.take_refusals() == []
     assert ledger.reply_addresses() == {b"there"}
     assert ledger.num_open == 2
+
+
+def test_the_other_ranks_of_a_lost_receiver_are_told(ledger: SendLedger) -> None:
+    prefill(ledger)
+    for rank in (0, 1):
+        demand = make_demand(T1, layout=TWO_RANKS, rank=rank, reply_address=b"rank-%d" % rank)
+        ledger.demand(demand, now=0.0)
+    ledger.revoke_from(b"rank-0", Cause.LINK_LOST)
+    assert [refusal.reply_address for refusal in ledger.take_refusals()] == [b"rank-1"]
 
 
 def test_a_receiver_that_has_all_is_owed_nothing(ledger: SendLedger) -> None:

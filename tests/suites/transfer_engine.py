@@ -130,6 +130,7 @@ class Engine:
         return {
             "problems": problems,
             "failures": dict(stats.failures),
+            "links": stats.links,
             "held": {
                 "sends": stats.open_sends,
                 "loads": stats.open_loads,
