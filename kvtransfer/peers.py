@@ -12,7 +12,7 @@ from kvtransfer.mover_config import MoverConfig
 from kvtransfer.sends import SendLedger
 from kvtransfer.transport import Link
 
-LOOKS_PER_PING = 10
+LOOKS_PER_PING = 4
 
 
 class Peers:
