@@ -22,8 +22,10 @@ from vllm.v1.executor import Executor
 from worker.engine_failure import cause_of, exit_reason, one_line
 from worker.errors import EngineNotStarted
 from worker.lifeline import die_with
+from worker.timer_slack import timer_slack
 
 LAST_WORDS_SECONDS = 1.0
+GLOO_SLACK_SECONDS = 1.0
 
 run_vllm_engine_core = EngineCoreProc.run_engine_core
 
@@ -93,12 +95,14 @@ def run_engine_core(failures: Connection, *args: Any, **kwargs: Any) -> None:
 def share_gloo_device() -> None:
     """One network thread for all of torch's process groups in this process.
 
-    vLLM makes a dozen of them, needed or not, and each would wake up every 10 ms for ever.
+    vLLM makes a dozen of them, needed or not, and each would wake up every 10 ms for ever:
+    half a percent of a core. The one that is left may be woken late when nothing has come.
     """
     if not distributed_c10d.is_gloo_available():
         return
     gloo = distributed_c10d.ProcessGroupGloo
-    device = gloo.create_default_device()
+    with timer_slack(GLOO_SLACK_SECONDS):
+        device = gloo.create_default_device()
 
     class SharingGloo(gloo):  # type: ignore[misc, valid-type]
         def __init__(self, store: object, rank: int, size: int, timeout: timedelta) -> None:
