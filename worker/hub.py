@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -22,18 +22,16 @@ from worker.groups import gravest
 from worker.interface import Engine, Step
 from worker.ledger import Ledger, OpenLeg
 from worker.leg import Order
-from worker.load import Load
+from worker.load_teller import LoadTeller
 from worker.outbox import Outbox
 from worker.peer_relay import PeerRelay
 from worker.ticket_check import TicketCheck
 from worker.ticket_keeper import TicketKeeper
-from worker.ticket_ledger import TicketCounts
 
 MAX_MESSAGE_BYTES = 64 * 2**20
 # Left for protobuf's own bytes around a step's outputs.
 MAX_STEP_BYTES = MAX_MESSAGE_BYTES - 2**16
 MAX_SESSIONS = 256
-NEWS_SECONDS = 0.1
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +65,7 @@ class Hub:
         self._numbers = count(1)
         self._orphans: list[str] = []
         self._has_orphans = asyncio.Event()
-        self._moves_no_kv = asyncio.Event()
-        self._load = Load()
-        self._told = (self._load, self._tickets.counts())
-        self._pause: asyncio.TimerHandle | None = None
+        self._teller = LoadTeller(check.ledger, check.clock, self._outboxes)
 
     async def run(self) -> None:
         """Ends by EngineLost, or by cancellation."""
@@ -78,14 +73,11 @@ class Hub:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._take_steps())
                 tasks.create_task(self._abort_orphans())
-                tasks.create_task(self._watch_transfers())
+                tasks.create_task(self._teller.run())
                 tasks.create_task(self._keeper.run())
                 tasks.create_task(self.peers.run())
         except ExceptionGroup as group:
             raise gravest(group, EngineLost) from None
-        finally:
-            if self._pause:
-                self._pause.cancel()
 
     def open(self, gateway_id: str) -> Link:
         """Raises GatewayRefused."""
@@ -93,7 +85,7 @@ class Hub:
             raise GatewayRefused(f"{MAX_SESSIONS} sessions are open already")
         link = Link(next(self._numbers), gateway_id)
         self._links[link.number] = link
-        link.outbox.put_load(self._load_report())
+        link.outbox.put_load(self._teller.report())
         return link
 
     def close(self, link: Link) -> None:
@@ -117,7 +109,7 @@ class Hub:
             self._keeper.opened()
         if order.refusal:
             link.outbox.put(ticket_refused(request_id, order.refusal))
-            self._tell_load()
+            self._teller.tell()
         try:
             await self._engine.submit(order)
         except TicketRefused as refusal:
@@ -134,11 +126,11 @@ class Hub:
     async def report(self) -> worker_pb2.LoadReport:
         """A fresh reading; waits for the step under way."""
         asked_at = self._clock()
-        self._load = await self._engine.report()
-        if self._load.held is not None:
-            self._tickets.held(self._load.held, asked_at)
-        self._tell_load()
-        return self._load_report()
+        load = await self._engine.report()
+        if load.held is not None:
+            self._tickets.held(load.held, asked_at)
+        self._teller.read(load)
+        return self._teller.report()
 
     def stop(self) -> None:
         """Nothing is taken any more; what is open is aborted, and its gateway told."""
@@ -167,8 +159,7 @@ class Hub:
             batch = worker_pb2.StepBatch(outputs=frames)
             self._links[number].outbox.put(worker_pb2.FromWorker(step=batch), num_bytes)
         if step.load is not None:
-            self._load = step.load
-            self._tell_load()
+            self._teller.read(step.load)
 
     def _note_outputs(self, outputs: Iterable[tuple[str, bool]]) -> None:
         if self._tickets.has_open:
@@ -182,33 +173,8 @@ class Hub:
             if leg := self._ledger.close(engine_id):
                 self._give_up([leg])
 
-    async def _watch_transfers(self) -> None:
-        await self._moves_no_kv.wait()
-        raise EngineLost("its KV transfer thread has failed; its log says why")
-
-    def _tell_load(self) -> None:
-        """At most once in NEWS_SECONDS; the last reading is always told."""
-        if self._load.transfers.failed_threads:
-            self._moves_no_kv.set()
-        if self._pause is not None or (state := self._state()) == self._told:
-            return
-        self._told = state
-        report = self._load_report()
-        for link in self._links.values():
-            link.outbox.put_load(report)
-        self._pause = asyncio.get_running_loop().call_later(NEWS_SECONDS, self._end_pause)
-
-    def _end_pause(self) -> None:
-        self._pause = None
-        self._tell_load()
-
-    def _state(self) -> tuple[Load, TicketCounts]:
-        return self._load, self._tickets.counts()
-
-    def _load_report(self) -> worker_pb2.LoadReport:
-        report = self._load.to_proto()
-        report.tickets.CopyFrom(self._tickets.counts().to_proto(self._clock()))
-        return report
+    def _outboxes(self) -> Iterator[Outbox]:
+        return (link.outbox for link in self._links.values())
 
     def _give_up(self, legs: Iterable[OpenLeg]) -> None:
         now = self._clock()

@@ -12,7 +12,7 @@ from tests.proto.builders import OTHER_KEY, TICKET_ID, make_ticket
 from tests.worker.builders import make_hub, make_introduction, make_prefill, make_submit
 from tests.worker.scripted_engine import ScriptedEngine, ScriptedStep
 from worker import hub as hub_module
-from worker import ticket_keeper
+from worker import load_teller, ticket_keeper
 from worker.errors import BadRequest, EngineLost, ForeignPrompt, GatewayRefused, Overloaded
 from worker.hub import Hub, Link
 from worker.leg import Leg, Role
@@ -139,7 +139,7 @@ async def test_an_output_that_fits_into_no_message_fails_its_requests_only() -> 
 async def test_a_changed_load_is_told_at_once_and_then_at_most_every_so_often(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hub_module, "NEWS_SECONDS", 0.01)
+    monkeypatch.setattr(load_teller, "NEWS_SECONDS", 0.01)
     hub, _ = make_hub(ScriptedEngine())
     link = hub.open("one")
     async with asyncio.timeout(5):
