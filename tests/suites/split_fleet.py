@@ -13,7 +13,6 @@ from pathlib import Path
 from baton.fleet_key import write_key
 from baton.listener import free_port
 from fleet.valkey import ValkeyServer
-from proto.fleet_key import FleetKey
 from tests.suites.gateway import Gateway
 from tests.suites.network import Link, Namespace
 from tests.suites.part import Part, Recipe
@@ -47,9 +46,6 @@ class SplitFleet:
         self._dtype = dtype
         self._cores = sorted(os.sched_getaffinity(0))
         self._valkey = ValkeyServer(folder / "fleet.sock")
-        self._key_file = folder / "fleet.key"
-        self._key_file.touch(mode=0o600)
-        self._key_file.write_text(FleetKey.new().to_hex())
         self._key_file = folder / "fleet.key"
         write_key(self._key_file)
 
