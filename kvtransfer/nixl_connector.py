@@ -17,10 +17,11 @@ from vllm.platforms import current_platform
 
 from kvtransfer.connector_layout import layout_of
 from kvtransfer.connector_stats import BatonStats
-from kvtransfer.nixl import NixlAddress
+from kvtransfer.nixl import NixlAddress, signed_params
 from kvtransfer.nixl_ledger import NixlHold, NixlLedger
 from kvtransfer.nixl_progress import make_patient
 from kvtransfer.stats import Transfers
+from proto.fleet_key import FleetKey
 from proto.layout import KvLayout
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ GRACE_SECONDS = 30.0
 
 
 class NixlHandoffConnector(NixlPullConnector):
-    """See the module. Requests say what they are part of as in kvtransfer/nixl.py."""
+    """See the module. Requests say what they are part of as in kvtransfer/nixl.py.
+
+    `kv_connector_extra_config` takes `fleet_key_file`, beside vLLM's own settings.
+    """
 
     layout: KvLayout
 
@@ -52,6 +56,8 @@ class NixlHandoffConnector(NixlPullConnector):
         if role is KVConnectorRole.WORKER and current_platform.is_cpu():
             make_patient()
         super().__init__(vllm_config, role, kv_cache_config)
+        extra = self._kv_transfer_config.kv_connector_extra_config
+        self._key = FleetKey.read(extra["fleet_key_file"])
         self.ledger = NixlLedger()
         self._opened: dict[str, tuple[dict[str, Any], int]] = {}
         self._told = Transfers()
@@ -78,22 +84,23 @@ class NixlHandoffConnector(NixlPullConnector):
     def request_finished(
         self, request: Request, block_ids: list[int]
     ) -> tuple[bool, dict[str, Any] | None]:
-        is_kept, said = super().request_finished(request, block_ids)
-        self._lease(request, is_kept)
-        return is_kept, said
+        return self._bound(request, *super().request_finished(request, block_ids))
 
     def request_finished_all_groups(
         self, request: Request, block_ids: tuple[list[int], ...]
     ) -> tuple[bool, dict[str, Any] | None]:
-        is_kept, said = super().request_finished_all_groups(request, block_ids)
-        self._lease(request, is_kept)
-        return is_kept, said
+        return self._bound(request, *super().request_finished_all_groups(request, block_ids))
 
-    def _lease(self, request: Request, is_kept: bool) -> None:
+    def _bound(
+        self, request: Request, is_kept: bool, said: dict[str, Any] | None
+    ) -> tuple[bool, dict[str, Any] | None]:
+        """KV that is kept is its ticket's, for as long as that is taken."""
         params = request.kv_transfer_params or {}
-        if is_kept and "lease_seconds" in params:
-            until = time.perf_counter() + params["lease_seconds"] + GRACE_SECONDS
-            self.connector_scheduler._reqs_need_send[request.request_id] = until
+        if not is_kept or said is None or "lease_seconds" not in params:
+            return is_kept, said
+        until = time.perf_counter() + params["lease_seconds"] + GRACE_SECONDS
+        self.connector_scheduler._reqs_need_send[request.request_id] = until
+        return is_kept, signed_params(params["ticket"], said, self._key)
 
     # Worker's half.
 

@@ -25,6 +25,7 @@ from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 from kvtransfer.offload_stats import Offloads
 from kvtransfer.stats import total
 from proto import worker_pb2
+from proto.fleet_key import FleetKey
 from proto.layout import KvLayout
 from worker.engine_plan import EnginePlan
 from worker.engine_process import Failures, start_core
@@ -42,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def open_engine(plan: EnginePlan) -> AsyncIterator[VllmEngine]:
+async def open_engine(plan: EnginePlan, key: FleetKey) -> AsyncIterator[VllmEngine]:
     """A running and warm engine. Raises StartError.
 
     Blocks the event loop while the engine starts: its process must be a child of this very
@@ -53,7 +54,7 @@ async def open_engine(plan: EnginePlan) -> AsyncIterator[VllmEngine]:
     try:
         facts = replace(await learn_facts(core, config), kv_connector=plan.kv_connector)
         await warm_up(core)
-        engine = VllmEngine(core, config, failures, facts)
+        engine = VllmEngine(core, config, failures, facts, key)
         yield engine
     except EngineDeadError as error:
         raise EngineNotStarted(f"the engine died: {failures.reason(core)}") from error
@@ -82,12 +83,18 @@ class VllmEngine:
     """See `worker.interface.Engine`."""
 
     def __init__(
-        self, core: AsyncMPClient, config: VllmConfig, failures: Failures, facts: EngineFacts
+        self,
+        core: AsyncMPClient,
+        config: VllmConfig,
+        failures: Failures,
+        facts: EngineFacts,
+        key: FleetKey,
     ) -> None:
         self.facts = facts
         self._core = core
         self._config = config
         self._failures = failures
+        self._key = key
         self._limits = limits_of(config)
         self._decoder = MsgpackDecoder(EngineCoreRequest)
         self._encoder = MsgpackEncoder()
@@ -139,7 +146,7 @@ class VllmEngine:
             sampling = SamplingParams(**order.leg.sampling)
         else:
             self._verify(sampling)
-        transfer = transfer_params(order, self.facts.kv_connector)
+        transfer = transfer_params(order, self._key, self.facts.kv_connector)
         sampling.extra_args = extra_args(sampling.extra_args, transfer)
         request.sampling_params = sampling
         request.request_id = order.engine_id

@@ -122,13 +122,16 @@ class EnginePlan:
     def _nixl(self) -> dict[str, Any]:
         if find_spec("nixl") is None:
             raise BadSettings("--kv-connector nixl: NIXL is not installed: `make setup NIXL=1`")
+        extra: dict[str, Any] = {"fleet_key_file": str(self.fleet_key_file.absolute())}
+        if current_platform.is_cpu():
+            # Each thread takes time from the model.
+            extra["num_threads"] = 1
         return {
             "kv_connector": "NixlHandoffConnector",
             "kv_connector_module_path": "kvtransfer.nixl_connector",
             "kv_role": self.kv_role,
             "kv_load_failure_policy": "recompute",
-            # On a CPU each thread takes time from the model.
-            "kv_connector_extra_config": {"num_threads": 1} if current_platform.is_cpu() else {},
+            "kv_connector_extra_config": extra,
         }
 
     def _prepare_cpu(self, config: VllmConfig) -> None:

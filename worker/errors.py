@@ -30,6 +30,7 @@ WorkerError
         ├── ForeignWorker       its source is not this worker, or none that this one knows
         ├── ForeignModel        it is for KV of another model
         ├── ForeignLayout       it is for KV that lies otherwise
+        ├── ForeignTransfer     what the prefill leg said is not of its KV
         └── ForeignPrompt       it covers another prompt
 
 No message holds prompt text.

@@ -54,7 +54,8 @@ class Engine(Protocol):
     async def submit(self, order: Order) -> None:
         """Start one leg. Nothing follows if it raises.
 
-        Raises BadRequest if it cannot be run, ForeignPrompt if its ticket is for another prompt.
+        Raises BadRequest if it cannot be run, ForeignPrompt if its ticket is for another prompt,
+        ForeignTransfer if what the prefill leg said is not of the ticket's KV.
         """
 
     async def abort(self, engine_ids: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from fleet.member import Role
 from kvtransfer import nixl
 from kvtransfer.handoff import DecodeHandoff, PrefillHandoff, to_params
 from proto import worker_pb2
+from proto.fleet_key import FleetKey
 from proto.ticket import Ticket
 from worker.errors import BadRequest, ForeignTransfer, TicketRefused
 
@@ -72,24 +73,29 @@ def to_proto_role(role: Role) -> worker_pb2.Role:
     return PROTO_ROLES[role]
 
 
-def transfer_params(order: Order, kv_connector: str = "baton") -> dict[str, Any] | None:
-    """What the KV connector is told of the hand-off. Raises BadRequest and ForeignTransfer."""
+def transfer_params(
+    order: Order, key: FleetKey, kv_connector: str = "baton"
+) -> dict[str, Any] | None:
+    """What the KV connector is told of the hand-off; `key` is the fleet's.
+
+    Raises BadRequest and ForeignTransfer.
+    """
     ticket = order.ticket
     if ticket is None:
         return None
     if kv_connector == "nixl":
-        return nixl_params(order, ticket)
+        return nixl_params(order, ticket, key)
     if order.leg.role is Role.PREFILL:
         return to_params(PrefillHandoff(ticket.id, ticket.lease_seconds))
     handoff = DecodeHandoff(ticket.id, ticket.lease_seconds, ticket.source, ticket.source_addresses)
     return {**peer_params(order.peer_params), **to_params(handoff)}
 
 
-def nixl_params(order: Order, ticket: Ticket) -> dict[str, Any]:
+def nixl_params(order: Order, ticket: Ticket, key: FleetKey) -> dict[str, Any]:
     if order.leg.role is Role.PREFILL:
         return nixl.prefill_params(ticket)
     try:
-        return nixl.decode_params(ticket, peer_params(order.peer_params))
+        return nixl.decode_params(ticket, peer_params(order.peer_params), key)
     except ValueError as error:
         raise ForeignTransfer(str(error)) from error
 

@@ -101,7 +101,7 @@ async def run(program: Program, settings: WorkerSettings) -> None:
     check_port(settings.host, settings.port)
     async with (
         open_membership(settings) as membership,
-        open_engine(program, settings, model) as engine,
+        open_engine(program, settings, model, key) as engine,
     ):
         us = Identity(
             settings.worker_id,
@@ -185,7 +185,7 @@ async def open_registration(membership: Membership, us: Member) -> AsyncIterator
 
 @asynccontextmanager
 async def open_engine(
-    program: Program, settings: WorkerSettings, model: ModelFolder
+    program: Program, settings: WorkerSettings, model: ModelFolder, key: FleetKey
 ) -> AsyncIterator[Engine]:
     """Raises StartError."""
     num_cores = len(os.sched_getaffinity(0))
@@ -216,5 +216,5 @@ async def open_engine(
         max_model_len=settings.max_model_len,
         words=settings.engine_args,
     )
-    async with vllm_engine.open_engine(plan) as engine:
+    async with vllm_engine.open_engine(plan, key) as engine:
         yield engine

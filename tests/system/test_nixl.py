@@ -185,6 +185,8 @@ def wrongs_of(said: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         "another port": {**said, "remote_port": said["remote_port"] + 1},
         "too little": {**said, "remote_num_tokens": len(PROMPT) - 1},
         "no blocks": {**said, "remote_block_ids": [["x"]]},
+        "another ticket's": {**said},
+        "unsigned": {**said, "mac": b""},
     }
 
 
