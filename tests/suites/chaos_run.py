@@ -79,7 +79,8 @@ class Experiment:
         before = self._failed_loads()
         outcomes = self._ask(dice, fault.num_requests, strike)
         wait_until_whole(self._scene)
-        freed, problems = self._seconds_until_free(), list(self._wrong(outcomes))
+        freed = self._seconds_until_free()
+        problems = list(self._wrong(outcomes, allows_errors=fault.allows_errors))
         if fault.spoils and self._failed_loads() < before + fault.num_requests:
             problems.append("spoilt KV was taken")
         problems += self._left()
@@ -130,13 +131,11 @@ class Experiment:
     def _mean_tokens(self) -> float:
         return sum(len(prompt.ids) for prompt in self._prompts) / len(self._prompts)
 
-    def _wrong(self, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    def _wrong(self, outcomes: Sequence[Outcome], *, allows_errors: bool) -> Iterator[str]:
         for outcome in outcomes:
-            verdict = outcome.judge(self._right[outcome.prompt.name])
-            if verdict not in (Verdict.RIGHT, Verdict.ERROR):
-                yield f"{verdict}: {outcome}"
-            elif outcome.seconds > LIMIT_SECONDS:
-                yield f"too late: {outcome}"
+            right = self._right[outcome.prompt.name]
+            if problem := outcome.problem(right, LIMIT_SECONDS, allows_errors=allows_errors):
+                yield problem
 
     def _seconds_until_free(self) -> float:
         """Infinite if that is too long."""
@@ -159,9 +158,8 @@ class Experiment:
         before = self._scene.gateway.report().decode.load.transfers
         (outcome,) = self._ask(dice, 1, lambda: None)
         after = self._scene.gateway.report().decode.load.transfers
-        yield from (f"afterwards {each}" for each in self._wrong([outcome]))
-        if outcome.error:
-            yield f"afterwards: {outcome}"
+        for problem in self._wrong([outcome], allows_errors=False):
+            yield f"afterwards {problem}"
         if after.loads_completed != before.loads_completed + 1:
             yield "afterwards a prompt was computed again, not handed off"
 

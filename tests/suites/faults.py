@@ -28,7 +28,8 @@ class Fault:
     """`act` happens while `num_requests` are under way, and returns when what can be mended is.
 
     `flags`: of workers by role, for as long as it lasts. `spoils`: KV that comes must be
-    refused, and computed again.
+    refused, and computed again. `allows_errors`: it hits the worker that a client's tokens come
+    from, so that a request may end with an error; else each is answered.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Fault:
     flags: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     num_requests: int = 3
     spoils: bool = False
+    allows_errors: bool = False
 
 
 def killed(role: str) -> Act:
@@ -58,7 +60,9 @@ def stopped(role: str) -> Act:
 
 
 def source_restarted(scene: Scene, dice: random.Random) -> None:
-    """The decode engine asks for KV when the prefill worker is another incarnation."""
+    """The decode engine asks for KV when the prefill worker is another incarnation; until then it
+    is stopped, and what it decodes with it.
+    """
     before = scene.gateway.report().prefill.incarnation
     halt_engine(scene, "decode", is_halted=True)
     try:
@@ -122,9 +126,9 @@ FAULTS = (
     Fault("prefill killed", killed("prefill")),
     Fault("prefill stopped, then resumed", stopped("prefill")),
     Fault("client gone", client_gone),
-    Fault("decode killed", killed("decode")),
-    Fault("decode stopped, then resumed", stopped("decode")),
-    Fault("ticket of a restarted worker", source_restarted),
+    Fault("decode killed", killed("decode"), allows_errors=True),
+    Fault("decode stopped, then resumed", stopped("decode"), allows_errors=True),
+    Fault("ticket of a restarted worker", source_restarted, allows_errors=True),
     Fault("link cut, then healed", link_cut, needs_link=True),
     Fault("rate dropped to a trickle", link_slowed, needs_link=True),
     Fault(

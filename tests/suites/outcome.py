@@ -46,6 +46,16 @@ class Outcome:
         is_right = self.is_whole and self.ids == right
         return Verdict.RIGHT if is_right else Verdict.BROKEN
 
+    def problem(
+        self, right: tuple[int, ...], limit_seconds: float, *, allows_errors: bool
+    ) -> str | None:
+        """What must not be, in words; None if all is well."""
+        verdict = self.judge(right)
+        is_well = verdict is Verdict.RIGHT or (verdict is Verdict.ERROR and allows_errors)
+        if not is_well:
+            return f"{verdict}: {self}"
+        return f"too late: {self}" if self.seconds > limit_seconds else None
+
 
 def ask(http: httpx.Client, gateway: Gateway, prompt: Prompt, *, stream: bool = False) -> Outcome:
     """Asks, and waits for the end however it comes."""

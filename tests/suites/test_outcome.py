@@ -40,3 +40,23 @@ def test_an_outcome_shows_no_prompt() -> None:
 )
 def test_what_an_event_says_of_an_error(event: dict[str, object], message: str) -> None:
     assert message_of(event) == message
+
+
+@pytest.mark.parametrize(
+    ("ids", "error", "seconds", "allows_errors", "problem"),
+    [
+        pytest.param(RIGHT, "", 1.0, False, None, id="right"),
+        pytest.param(RIGHT, "", 9.0, False, "too late: ", id="right-too-late"),
+        pytest.param((1, 2), "lost", 1.0, False, "error: ", id="error"),
+        pytest.param((1, 2), "lost", 1.0, True, None, id="error-that-may-be"),
+        pytest.param((1, 2), "lost", 9.0, True, "too late: ", id="error-too-late"),
+        pytest.param((1, 9), "lost", 1.0, True, "wrong tokens: ", id="wrong-before-an-error"),
+        pytest.param((1, 2), "", 1.0, True, "neither ", id="cut-off"),
+    ],
+)
+def test_an_error_is_a_problem_unless_the_fault_allows_it(
+    ids: tuple[int, ...], error: str, seconds: float, allows_errors: bool, problem: str | None
+) -> None:
+    outcome = Outcome(PROMPT, ids, error, is_whole=True, seconds=seconds)
+    found = outcome.problem(RIGHT, 8.0, allows_errors=allows_errors)
+    assert found is None if problem is None else found is not None and found.startswith(problem)
