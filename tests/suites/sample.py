@@ -28,9 +28,9 @@ class Sample:
         return self.first_token_seconds - self.prefill_seconds - self.step_seconds
 
     @property
-    def prefills(self) -> float:
-        """TTFT less one decode step, in prefill times."""
-        return (self.first_token_seconds - self.step_seconds) / self.prefill_seconds
+    def ready_seconds(self) -> float:
+        """TTFT less one decode step."""
+        return self.first_token_seconds - self.step_seconds
 
 
 def medians(samples: Sequence[Sample]) -> Sample:

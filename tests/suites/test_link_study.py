@@ -17,7 +17,7 @@ def sample(prefill: float, first_token: float, step: float = 0.1) -> Sample:
 def test_what_a_transfer_adds() -> None:
     found = sample(4.0, 6.1)
     assert found.exposed_seconds == pytest.approx(2.0)
-    assert found.prefills == pytest.approx(1.5)
+    assert found.ready_seconds == pytest.approx(6.0)
 
 
 def test_medians_are_of_each_time_by_itself() -> None:
@@ -27,16 +27,21 @@ def test_medians_are_of_each_time_by_itself() -> None:
 
 def test_the_worst_of_streaming_is_looked_for_where_the_link_is_limited() -> None:
     rows = (
-        Row(FREE, STREAMING, (sample(1, 5.1),)),
+        Row(FREE, STREAMING, (sample(4, 5.1), sample(4, 5.1), sample(9, 9.1))),
         Row(SLOW, STREAMING, (sample(4, 4.5),)),
         Row(SLOW, PULL, (sample(4, 8.1),)),
     )
     assert Study(2048, 1, rows).worst_streaming() == pytest.approx(1.1)
 
 
+def test_a_prefill_that_sending_slows_down_counts() -> None:
+    rows = (Row(FREE, STREAMING, (sample(4, 4.1),)), Row(SLOW, STREAMING, (sample(6, 6.1),)))
+    assert Study(2048, 1, rows).worst_streaming() == pytest.approx(1.5)
+
+
 def test_the_table_goes_from_fast_to_slow() -> None:
-    rows = (Row(SLOW, PULL, (sample(4, 8.1),)), Row(FREE, STREAMING, (sample(4, 4.1),)))
+    rows = (Row(SLOW, PULL, (sample(5, 9.1),)), Row(FREE, PULL, (sample(4, 4.1),)))
     title, _, first, second = Study(2048, 47_185_920, rows).show().splitlines()
     assert title == "2048 tokens, 47.2 MB of KV, medians of 1"
     assert first.startswith("no limit") and second.startswith("80 Mbit/s")
-    assert "+4000 ms" in second and second.endswith("2.000")
+    assert "+4000 ms" in second and second.endswith("2.250")
