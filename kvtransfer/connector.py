@@ -46,7 +46,8 @@ class StepMetadata(KVConnectorMetadata):
 class BatonConnector(KVConnectorBase_V1):
     """See the module. `kv_connector_extra_config` takes `fleet_key_file`, the settings of
     MoverConfig by their names, `staging` ("host" or "device"), `max_loads`, `ucx` (settings for
-    UCX without their prefix) and `fault` ("corrupt", for tests).
+    UCX without their prefix) and `fault` ("corrupt" or "falsify" on a sender, for tests;
+    see kvtransfer/faults.py).
     """
 
     def __init__(

@@ -16,6 +16,7 @@ from pydantic_settings import (
     BaseSettings,
     CliApp,
     CliSettingsSource,
+    CliSuppress,
     SettingsConfigDict,
     SettingsError,
 )
@@ -26,6 +27,8 @@ from worker.errors import BadSettings
 from worker.memory import GIB
 
 ENV_PREFIX = "BATON_"
+# Without it nothing spoils KV.
+TESTING = "BATON_TESTING"
 WILDCARDS = ("0.0.0.0", "::", "[::]", "")
 REMEDIES: Mapping[str, str] = MappingProxyType(
     {"fleet_key_file": ": `baton key > FILE` makes one for the whole fleet"}
@@ -120,10 +123,10 @@ class WorkerSettings(BaseSettings):
         ge=1,
         description="prompts whose KV may be on its way here; more wait, holding no KV blocks",
     )
-    kv_fault: Literal["none", "corrupt", "falsify"] = Field(
+    kv_fault: CliSuppress[Literal["none", "corrupt", "falsify"]] = Field(
         "none",
         description="spoils the KV that is sent, for tests that must notice it: on its way, or "
-        "before it is sealed",
+        f"before it is sealed; only with {TESTING}=1",
     )
 
     @classmethod
@@ -171,13 +174,23 @@ def load(kind: type[Settings], program: str, arguments: Sequence[str]) -> Settin
         source: CliSettingsSource[Settings] = CliSettingsSource(
             kind, cli_prog_name=program, cli_exit_on_error=False
         )
-        return CliApp.run(kind, cli_args=list(arguments), cli_settings_source=source)
+        settings = CliApp.run(kind, cli_args=list(arguments), cli_settings_source=source)
     except SettingsError as error:
         problem = str(error).removeprefix("error parsing CLI: ")
         raise BadSettings(f"{problem} (see {program} --help)") from error
     except ValidationError as error:
         problems = "; ".join(describe(each, arguments, os.environ) for each in error.errors())
         raise BadSettings(f"{problems} (see {program} --help)") from error
+    check_fault(settings, os.environ)
+    return settings
+
+
+def check_fault(settings: WorkerSettings, environment: Mapping[str, str]) -> None:
+    """Raises BadSettings: with a fault, answers may be wrong."""
+    if settings.kv_fault != "none" and environment.get(TESTING) != "1":
+        raise BadSettings(
+            f"--kv-fault {settings.kv_fault} spoils KV, for tests: {TESTING}=1 must be set as well"
+        )
 
 
 def describe(

@@ -28,6 +28,8 @@ VARIABLES = {
     "TRANSFORMERS_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "OMP_NUM_THREADS": "1",
+    # Lets a fault be asked for by a flag.
+    "BATON_TESTING": "1",
     # Both ends are on one machine, and what joins them is to be the link alone.
     "UCX_TLS": "tcp,self",
 }

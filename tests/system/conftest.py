@@ -71,16 +71,20 @@ def last_of_fleet(fleet: LiveFleet) -> LiveFleet:
     return fleet
 
 
+def faulty(fault: str) -> dict[str, str]:
+    return {"BATON_KV_FAULT": fault, "BATON_TESTING": "1"}
+
+
 @pytest.fixture
 def corrupting_fleet(stage: Stage, reference: Answers) -> LiveFleet:
     """What its prefill worker sends is changed on its way."""
-    return stage.show("corrupting", *FLAGS, variables={"BATON_KV_FAULT": "corrupt"})
+    return stage.show("corrupting", *FLAGS, variables=faulty("corrupt"))
 
 
 @pytest.fixture
 def falsifying_fleet(stage: Stage, reference: Answers) -> LiveFleet:
     """Its prefill worker changes the KV before it seals it."""
-    return stage.show("falsifying", *FLAGS, variables={"BATON_KV_FAULT": "falsify"})
+    return stage.show("falsifying", *FLAGS, variables=faulty("falsify"))
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ def read(*words: str) -> WorkerSettings:
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in WorkerSettings.model_fields:
         monkeypatch.delenv(f"BATON_{name.upper()}", raising=False)
+    monkeypatch.delenv("BATON_TESTING", raising=False)
 
 
 def test_defaults_stand_where_nothing_is_said() -> None:
@@ -98,11 +99,31 @@ def test_a_folder_alone_is_refused() -> None:
         _ = read("--offload-folder", "/kv").offload
 
 
+@pytest.mark.parametrize("value", [None, "", "0"])
+def test_kv_is_not_spoilt_unless_this_is_a_test(
+    monkeypatch: pytest.MonkeyPatch, value: str | None
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("BATON_TESTING", value)
+    with pytest.raises(BadSettings, match=r"--kv-fault falsify .* BATON_TESTING=1") as refused:
+        read("--kv-fault", "falsify")
+    assert "\n" not in str(refused.value)
+    monkeypatch.setenv("BATON_KV_FAULT", "corrupt")
+    with pytest.raises(BadSettings, match=r"--kv-fault corrupt .* BATON_TESTING=1"):
+        read()
+
+
+def test_a_test_may_spoil_kv(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATON_TESTING", "1")
+    assert read().kv_fault == "none"
+    assert read("--kv-fault", "falsify").kv_fault == "falsify"
+
+
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         load(WorkerSettings, PROGRAM, ["--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     for name, field in WorkerSettings.model_fields.items():
-        assert f"--{name.replace('_', '-')}" in shown
+        assert (f"--{name.replace('_', '-')}" in shown) == (name != "kv_fault")
         assert field.description
