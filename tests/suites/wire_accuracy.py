@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +26,10 @@ TEXTS = ("README.md", "docs/architecture.md", "docs/dependencies.md", "docs/meas
 LENGTHS = (100, 250, 500, 1000)
 NUM_LOGITS = 20
 NUM_TOKENS = 64
+CAPTION = (
+    f"max logit diff: the largest at the first token, over the best {NUM_LOGITS} of either side; "
+    "a lower bound,\nfor a token that only one side has there counts from the other's last\n"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Comparison:
     tokens_equal: int
     num_tokens: int
     first_equal: bool
-    logit_difference: float  # of the first token's best candidates, the largest
+    logit_difference: float
 
     @classmethod
     def of(cls, moved: Generated, alone: Generated) -> Comparison:
@@ -45,8 +49,19 @@ class Comparison:
             sum(a == b for a, b in pairs),
             len(alone.tokens),
             moved.tokens[0] == alone.tokens[0],
-            max(abs(ours[token] - theirs[token]) for token in ours.keys() & theirs.keys()),
+            max_difference(ours, theirs),
         )
+
+
+def max_difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> float:
+    """Of two lists of the best logits by token: the largest difference of a token's that is
+    certain. One that a list lacks is no larger there than that list's last.
+    """
+    last_of_ours, last_of_theirs = min(ours.values()), min(theirs.values())
+    both = (abs(ours[token] - theirs[token]) for token in ours.keys() & theirs.keys())
+    only_ours = (ours[token] - last_of_theirs for token in ours.keys() - theirs.keys())
+    only_theirs = (theirs[token] - last_of_ours for token in theirs.keys() - ours.keys())
+    return max(0.0, *both, *only_ours, *only_theirs)
 
 
 def main() -> None:
@@ -57,6 +72,7 @@ def main() -> None:
     if not MODEL.exists():
         sys.exit("error: the default model is not there: run `baton model fetch`")
     prompts = list(make_prompts(options.prompts))
+    sys.stdout.write(CAPTION)
     show("wire", "prompts equal", "tokens equal", "first equal", "max logit diff", "bytes/token")
     with TemporaryDirectory() as folder:
         for wire in options.wire:
