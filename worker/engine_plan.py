@@ -44,6 +44,7 @@ class EnginePlan:
     kv_role: str
     staging_bytes: int
     fleet_key_file: Path
+    kv_staging: str = "host"
     kv_wire: str = "raw"
     kv_stall_seconds: float = 10.0
     kv_max_loads: int = 256
@@ -103,6 +104,8 @@ class EnginePlan:
         """Raises BadSettings."""
         if self.kv_connector == "nixl":
             return self._nixl()
+        if self.kv_staging == "device" and not current_platform.is_cuda_alike():
+            raise BadSettings("--kv-staging device: this engine has no GPU: use --kv-staging host")
         return {
             "kv_connector": "BatonConnector",
             "kv_connector_module_path": "kvtransfer.connector",
@@ -110,6 +113,7 @@ class EnginePlan:
             "kv_load_failure_policy": "recompute",
             "kv_connector_extra_config": {
                 "staging_bytes": self.staging_bytes,
+                "staging": self.kv_staging,
                 "fleet_key_file": str(self.fleet_key_file.absolute()),
                 "wire": self.kv_wire,
                 "stall_seconds": self.kv_stall_seconds,

@@ -204,6 +204,7 @@ async def open_engine(
         kv_connector=settings.kv_connector,
         kv_role=program.kv_role,
         staging_bytes=settings.staging_mib * MIB,
+        kv_staging=settings.kv_staging,
         fleet_key_file=settings.fleet_key_file,
         kv_wire=settings.kv_wire,
         kv_stall_seconds=settings.kv_stall_seconds,

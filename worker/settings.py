@@ -99,6 +99,11 @@ class WorkerSettings(BaseSettings):
     staging_mib: int = Field(
         16, ge=1, description="memory through which KV passes to and from the network, in MiB"
     )
+    kv_staging: Literal["host", "device"] = Field(
+        "host",
+        description="where that memory is: this machine's, or the GPU's own, which the network "
+        "then reads and writes (GPUDirect)",
+    )
     kv_connector: Literal["baton", "nixl"] = Field(
         "baton",
         description="what moves KV between workers: Baton itself, or vLLM's NixlConnector, which "

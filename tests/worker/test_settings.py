@@ -57,6 +57,7 @@ def test_engine_arguments_come_in_one_string(words: tuple[str, ...]) -> None:
         pytest.param(["--port", "70000"], "--port '70000': input should be less", id="too large"),
         pytest.param(["--kv-cache-gib=0"], "--kv-cache-gib '0'", id="too small"),
         pytest.param(["--worker-id", "a/b"], "--worker-id 'a/b'", id="bad name"),
+        pytest.param(["--kv-staging", "gpu"], "--kv-staging 'gpu'", id="no such place"),
         pytest.param(["--engine-args", "'x"], "no closing quotation", id="unbalanced"),
     ],
 )
