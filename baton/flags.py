@@ -11,7 +11,14 @@ from pydantic.fields import FieldInfo
 
 from baton.errors import BadSettings
 
-METAVARS = {"redis": "URL", "state_dir": "DIR", "dispatch": "WHEN", "kv_connector": "NAME"}
+METAVARS = {
+    "redis": "URL",
+    "state_dir": "DIR",
+    "dispatch": "WHEN",
+    "kv_connector": "NAME",
+    "kv_staging": "PLACE",
+    "kv_wire": "FORM",
+}
 
 
 class Parser(argparse.ArgumentParser):

@@ -91,7 +91,7 @@ def worker(
         *common_flags(settings, site),
         *("--worker-id", name, "--host", WORKER_HOST, "--port", "0"),
         *("--kv-cache-gib", str(settings.kv_cache_gib)),
-        *("--kv-connector", settings.kv_connector),
+        *transfer_flags(settings),
         *(offload_flags(settings) if part is Part.PREFILL else ()),
         *engine_flag(engine),
     )
@@ -129,6 +129,16 @@ def common_flags(settings: UpSettings, site: Site) -> tuple[str, ...]:
     if settings.max_model_len:
         flags += ["--max-model-len", str(settings.max_model_len)]
     return tuple(flags)
+
+
+def transfer_flags(settings: UpSettings) -> tuple[str, ...]:
+    return (
+        *("--kv-connector", settings.kv_connector),
+        *("--staging-mib", str(settings.staging_mib), "--kv-staging", settings.kv_staging),
+        *("--kv-wire", settings.kv_wire),
+        *("--kv-stall-seconds", str(settings.kv_stall_seconds)),
+        *("--kv-max-loads", str(settings.kv_max_loads)),
+    )
 
 
 def offload_flags(settings: UpSettings) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,11 +45,12 @@ def make_plan(
     """Raises BatonError or FleetError if it cannot work. The cheapest checks come first."""
     check_offload(settings)
     check_connector(settings)
+    gpus = available_gpus(environment)
+    check_staging(settings, gpus)
     port = free_port(settings.host, settings.port)
     cores = assign(available_cores(), settings.prefill + settings.decode)
     server = embedded_valkey(settings, folder, cores, environment)
     model = ensure_model(settings.model, models_dir(environment), console.line)
-    gpus = available_gpus(environment)
     if not gpus:
         check_memory(settings, model)
     site = Site(
@@ -110,6 +111,12 @@ def check_connector(settings: UpSettings) -> None:
     """Raises BadSettings."""
     if settings.kv_connector == "nixl" and find_spec("nixl") is None:
         raise BadSettings("--kv-connector nixl: NIXL is not installed: `make setup NIXL=1`")
+
+
+def check_staging(settings: UpSettings, gpus: Sequence[str]) -> None:
+    """Raises BadSettings."""
+    if settings.kv_staging == "device" and not gpus:
+        raise BadSettings("--kv-staging device: there is no GPU here: use --kv-staging host")
 
 
 def check_memory(settings: UpSettings, model: Path) -> None:

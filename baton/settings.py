@@ -67,6 +67,27 @@ class UpSettings(StateSettings):
         default="baton",
         description="what moves KV between the workers: Baton itself, or vLLM's NixlConnector",
     )
+    staging_mib: int = Field(
+        default=16, ge=1, description="memory of each worker through which KV passes, in MiB"
+    )
+    kv_staging: Literal["host", "device"] = Field(
+        default="host",
+        description="where that memory is: this machine's, or the GPU's own (GPUDirect)",
+    )
+    kv_wire: Literal["raw", "fp8", "int8"] = Field(
+        default="raw", description="form in which KV travels; a smaller one costs some accuracy"
+    )
+    kv_stall_seconds: float = Field(
+        default=10,
+        gt=0,
+        le=3600,
+        description="a worker that is silent for so long is given up, and its KV computed again",
+    )
+    kv_max_loads: int = Field(
+        default=256,
+        ge=1,
+        description="prompts whose KV may be on its way to a decode worker; more wait",
+    )
     offload_gib: float | None = Field(
         default=None,
         gt=0,

@@ -39,15 +39,27 @@ def test_a_worker_is_told_what_its_command_line_says() -> None:
     assert shlex.join(spec.command[3:]) == (
         "--model /models/tiny --fleet baton --dtype auto "
         "--max-model-len 4096 --worker-id prefill-0 --host 127.0.0.1 --port 0 --kv-cache-gib 2 "
-        "--kv-connector baton"
+        "--kv-connector baton --staging-mib 16 --kv-staging host --kv-wire raw "
+        "--kv-stall-seconds 10 --kv-max-loads 256"
     )
     assert spec.is_worker
 
 
 def test_workers_of_both_kinds_move_kv_alike() -> None:
-    lineup = make_lineup(UpSettings(kv_connector="nixl"))
+    settings = UpSettings(
+        kv_connector="nixl",
+        staging_mib=4,
+        kv_staging="device",
+        kv_wire="fp8",
+        kv_stall_seconds=2.5,
+        kv_max_loads=7,
+    )
+    lineup = make_lineup(settings)
     for name in ("prefill-0", "decode-0"):
-        assert "--kv-connector nixl" in shlex.join(lineup[name].command)
+        assert (
+            "--kv-connector nixl --staging-mib 4 --kv-staging device --kv-wire fp8 "
+            "--kv-stall-seconds 2.5 --kv-max-loads 7"
+        ) in shlex.join(lineup[name].command)
 
 
 def test_prefill_workers_alone_keep_cold_kv() -> None:

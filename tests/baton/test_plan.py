@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from baton import plan
-from baton.errors import FleetTaken, ServerUnreachable
-from baton.plan import check_server, served_name
+from baton.errors import BadSettings, FleetTaken, ServerUnreachable
+from baton.plan import check_server, check_staging, served_name
 from baton.settings import UpSettings
 from fleet.redis_membership import RedisMembership
 from tests.fleet.builders import make_member
@@ -44,3 +44,10 @@ def test_a_folder_is_served_under_its_own_name(tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     assert served_name(f"{tmp_path}/tiny/") == "tiny"
     assert served_name("org/name") == "org/name"
+
+
+def test_staging_in_a_gpus_memory_takes_a_gpu() -> None:
+    check_staging(UpSettings(kv_staging="device"), ("0",))
+    check_staging(UpSettings(), ())
+    with pytest.raises(BadSettings, match="--kv-staging device: there is no GPU"):
+        check_staging(UpSettings(kv_staging="device"), ())

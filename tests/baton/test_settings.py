@@ -45,6 +45,7 @@ def test_variables_of_the_single_processes_are_not_ours_to_judge() -> None:
         pytest.param({}, {}, "a: [", "is not YAML", id="broken-yaml"),
         pytest.param({"engine_args": "'"}, {}, "", "--engine-args .*quotation", id="quotes"),
         pytest.param({"redis": "http://h"}, {}, "", "--redis .*redis://", id="redis"),
+        pytest.param({"kv_wire": "fp4"}, {}, "", "--kv-wire 'fp4': .*'raw', 'fp8'", id="wire"),
         pytest.param({"fleet": "a b"}, {}, "", "--fleet 'a b'", id="fleet"),
         pytest.param(
             {"port": "x", "decode": "y"}, {}, "", "--decode 'y'.*; --port 'x'", id="all-at-once"
