@@ -36,6 +36,7 @@ from gateway.ticket_office import TicketOffice
 from gateway.worker_link import Check, WorkerLink
 from proto import worker_pb2
 from proto.fleet_key import BadFleetKey, FleetKey
+from proto.greeting import Greeting
 
 if TYPE_CHECKING:
     from gateway.front_half import FrontHalfOptions
@@ -110,7 +111,7 @@ class Gateway:
         self._stop = asyncio.Event()
         self._metrics = GatewayMetrics()
         version = front_half.VLLM_VERSION
-        self._hello = worker_pb2.Hello(gateway_id=new_incarnation(), vllm_version=version)
+        self._greeting = Greeting(new_incarnation(), version, key)
         self.roster = Roster(watch.changes(), self._make_link, version)
         self.book = RequestBook(
             lambda: self.roster.view(self.book.ledger),
@@ -184,5 +185,5 @@ class Gateway:
     def _make_link(self, member: Member, check: Check, on_change: Callable[[], None]) -> WorkerLink:
         seconds = self._settings.connect_seconds
         return WorkerLink(
-            member, self._hello, check, on_change, self._fleet, seconds, SessionLimits()
+            member, self._greeting, check, on_change, self._fleet, seconds, SessionLimits()
         )

@@ -98,9 +98,12 @@ class Settings(BaseSettings):
     dispatch: Dispatch = Field(
         Dispatch.TOGETHER, description="when decode starts: together with prefill, or after it"
     )
-    connect_seconds: float = Field(5, gt=0, description="time for a worker to answer a connection")
+    # Together no more than a ticket may be valid for.
+    connect_seconds: float = Field(
+        5, gt=0, le=600, description="time for a worker to answer a connection"
+    )
     prefill_seconds: float = Field(
-        120, gt=0, description="time for a prefill; later, the decode worker does it"
+        120, gt=0, le=3000, description="time for a prefill; later, the decode worker does it"
     )
     first_token_seconds: float = Field(300, gt=0, description="time for the first token")
     between_tokens_seconds: float = Field(60, gt=0, description="time from token to token")

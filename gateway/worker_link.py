@@ -16,6 +16,7 @@ from gateway.session import SessionEvents, SessionLimits, WorkerSession
 from gateway.worker_connection import describe, open_channel, open_session
 from gateway.worker_ledger import WorkerLedger
 from proto import worker_pb2
+from proto.greeting import Greeting
 from proto.layout import KvLayout
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class WorkerLink:
     def __init__(
         self,
         member: Member,
-        hello: worker_pb2.Hello,
+        greeting: Greeting,
         check: Check,
         on_change: Callable[[], None],
         events: LinkEvents,
@@ -65,7 +66,7 @@ class WorkerLink:
         self.layout: KvLayout | None = None
         self.session: WorkerSession | None = None
         self.has_left = False
-        self._hello = hello
+        self._greeting = greeting
         self._check = check
         self._on_change = on_change
         self._events = events
@@ -137,7 +138,7 @@ class WorkerLink:
             self._check(self.description)
             self.layout = KvLayout.from_proto(self.description.kv_layout)
             async with open_session(
-                stub, self.key, self._hello, self._events, self._limits, seconds
+                stub, self.key, self._greeting.to(self.key), self._events, self._limits, seconds
             ) as session:
                 await self._serve(session)
 

@@ -6,9 +6,10 @@ from enum import StrEnum
 
 
 class Cause(StrEnum):
-    """A ticket's end that was not its use."""
+    """Why a ticket ended without its use, or why a demand was not met."""
 
     USED = "used"  # it was shown before
+    REPEATED = "repeated"  # the very same demand came again
     FOREIGN = "foreign"  # it is another receiver's
     EXPIRED = "expired"  # nothing happened for its lease
     LAYOUT = "layout"  # the KV cannot be converted

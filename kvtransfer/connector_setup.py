@@ -16,7 +16,7 @@ from kvtransfer.connector_worker import WorkerHalf
 from kvtransfer.envelope import Envelope, HostEnvelope
 from kvtransfer.errors import LayoutUnsupported
 from kvtransfer.faults import CorruptingTransport, FalsifyingEnvelope
-from kvtransfer.mover import Mover, slot_bytes_of
+from kvtransfer.mover import Mover, slots_of
 from kvtransfer.mover_config import MoverConfig
 from kvtransfer.seal import Seal
 from kvtransfer.staging import Slot, allocate
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 logger = init_logger("vllm.baton.connector")
 
-MOVER_SETTINGS = ("staging_bytes", "slot_bytes", "lease_seconds", "stall_seconds", "ping_seconds")
+MOVER_SETTINGS = ("staging_bytes", "slot_bytes", "stall_seconds", "ping_seconds")
 
 
 def open_worker_half(
@@ -42,7 +42,7 @@ def open_worker_half(
 ) -> WorkerHalf:
     """With its transfer thread running.
 
-    Raises LayoutUnsupported, TransportUnavailable, and BadFleetKey.
+    Raises LayoutUnsupported, StagingTooSmall, TransportUnavailable, and BadFleetKey.
     """
     layers = dict(sorted(kv_caches.items(), key=lambda each: extract_layer_index(each[0])))
     layout = layout_of(config, kv_config, layers)
@@ -66,7 +66,7 @@ def make_mover(cache: TorchPagedCache, seal: Seal, extra: Mapping[str, Any]) -> 
         return Mover(transport, cache, seal, config, slots, host_envelope(extra))
     if cache.device.type != "cuda":
         raise LayoutUnsupported("staging in device memory needs a GPU: use host staging")
-    envelope = DeviceEnvelope(slot_bytes_of(config, cache), cache.device)
+    envelope = DeviceEnvelope(slots_of(config, cache).num_bytes, cache.device)
     return Mover(transport, cache, seal, config, allocator(cache.device), envelope)
 
 

@@ -40,15 +40,17 @@ class WorkerHalf:
 
     def begin(self, orders: StepOrders) -> None:
         """Before the step's forward pass."""
-        sends = self._mover.sends
+        sends, dialogue = self._mover.sends, self._mover.dialogue
         for order in orders.loads:
-            self._mover.post(partial(self._mover.start_load, order))
+            self._mover.post(partial(dialogue.start_load, order))
         for request_id in orders.cancelled_loads:
-            self._mover.post(partial(self._mover.cancel_load, request_id))
+            self._mover.post(partial(dialogue.cancel_load, request_id))
         if self._cache.rank == 0:
             for each in orders.declined:
                 self._mover.post(
-                    partial(self._mover.decline, each.ticket, each.load, each.source_addresses)
+                    partial(
+                        self._mover.dialogue.decline, each.ticket, each.load, each.source_addresses
+                    )
                 )
         for ticket in orders.aborted_sends:
             self._mover.post(partial(sends.revoke, ticket, Cause.ABORTED))
@@ -79,9 +81,12 @@ class WorkerHalf:
         return self._mover.take_finished()
 
     def take_stats(self) -> Transfers | None:
-        """What has been moved so far; None if nothing changed since the last call."""
+        """What has been moved so far; None if nothing changed since the last call.
+
+        With several ranks always all of it: vLLM adds up what the ranks say at a step.
+        """
         stats = self._mover.stats()
-        if stats == self._last_stats:
+        if stats == self._last_stats and self._cache.layout.num_ranks == 1:
             return None
         self._last_stats = stats
         return stats

@@ -8,6 +8,7 @@ import time
 import numpy as np
 
 from kvtransfer import messages
+from kvtransfer.complaints import Complaints
 from kvtransfer.errors import MalformedMessage
 from kvtransfer.flight import Flight, Flights
 from kvtransfer.links import Links
@@ -21,9 +22,10 @@ MAX_UNDER_WAY = 4096
 
 
 class ControlChannel:
-    """Sends and takes messages. One that cannot be sent is dropped: the leases cover it.
+    """Sends and takes messages. One that cannot be sent is dropped, and its sender told.
 
-    What does not bear the fleet's seal is counted, and nothing else happens.
+    What does not bear the fleet's seal, or is too long for a message, is counted and nothing
+    else happens.
     """
 
     def __init__(self, transport: Transport, links: Links, seal: Seal) -> None:
@@ -32,20 +34,21 @@ class ControlChannel:
         self._seal = seal
         self._sending = Flights()
         self._receiving = Flights()
-        self.num_dropped = 0
+        self._complaints = Complaints(logger)
         self.num_rejected = 0
 
     @property
     def num_under_way(self) -> int:
         return len(self._sending) + len(self._receiving)
 
-    def tell(self, link: Link | None, message: Message) -> None:
-        if link is None or len(self._sending) >= MAX_UNDER_WAY:
-            self.num_dropped += 1
-            return
+    def tell(self, link: Link, message: Message) -> bool:
+        """False if it is dropped, because too much is under way."""
+        if len(self._sending) >= MAX_UNDER_WAY:
+            return False
         data = np.frombuffer(self._seal.close(messages.encode(message)), np.uint8)
         operation = link.send(Kind.CONTROL, data)
         self._sending.add(Flight(operation, data, len(data), link, time.monotonic()))
+        return True
 
     def take(self) -> list[tuple[Message, Link | None]]:
         """The messages that have come, in order, each with the link it came back on."""
@@ -69,7 +72,10 @@ class ControlChannel:
 
     def _receive(self, inbox: Transport | Link, link: Link | None) -> None:
         while arrival := inbox.probe(Kind.CONTROL):
-            num_bytes = min(arrival.num_bytes, MAX_CONTROL_BYTES)
+            num_bytes = arrival.num_bytes
+            if num_bytes > MAX_CONTROL_BYTES:
+                self._reject(f"a control message of {num_bytes} bytes")
+                num_bytes = 0  # taken into no buffer, it ends at once
             buffer = np.zeros(num_bytes, np.uint8)
             operation = arrival.receive(buffer)
             self._receiving.add(Flight(operation, buffer, num_bytes, link, time.monotonic()))
@@ -78,6 +84,9 @@ class ControlChannel:
         try:
             return [messages.decode(self._seal.open(flight.buffer.tobytes()))]
         except MalformedMessage as error:
-            self.num_rejected += 1
-            logger.warning("%s", error)
+            self._reject(str(error))
             return []
+
+    def _reject(self, reason: str) -> None:
+        self.num_rejected += 1
+        self._complaints.add(reason)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvtransfer.interior import Positions, logical_of_positions, positions_of_logical
-from proto.layout import KvLayout, Shard
+from proto.layout import MAX_HEAD_ELEMENTS, KvLayout, Shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,11 @@ def conversion(source: KvLayout, target: KvLayout) -> Conversion:
     if source.block_size == target.block_size and source.interior == target.interior:
         return Conversion(1, 1, None)
     num_tokens = lcm(source.block_size, target.block_size)
+    if num_tokens * source.content_size > MAX_HEAD_ELEMENTS:
+        raise ValueError(
+            f"blocks of {source.block_size} and {target.block_size} tokens meet only every "
+            f"{num_tokens} tokens"
+        )
     num_in, num_out = num_tokens // source.block_size, num_tokens // target.block_size
     token, element = np.divmod(_logical(target, num_out), target.content_size)
     block, within = np.divmod(token, source.block_size)

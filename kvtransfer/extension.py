@@ -56,12 +56,12 @@ class TransferExtension:
     def baton_introduce(self, addresses: Sequence[bytes]) -> None:
         """Makes the links to these peers now, before a request needs them."""
         mover = _mover()
-        mover.post(partial(mover.introduce, addresses))
+        mover.post(partial(mover.dialogue.introduce, addresses))
 
     def baton_part(self, addresses: Sequence[bytes]) -> None:
         """These peers are gone: what was to come from them is recomputed."""
         mover = _mover()
-        mover.post(partial(mover.part, addresses))
+        mover.post(partial(mover.dialogue.part, addresses))
 
 
 def connector_of_rank() -> Any:

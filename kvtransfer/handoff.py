@@ -8,8 +8,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from kvtransfer.messages import MAX_LEASE_SECONDS
+
 TicketId = Annotated[bytes, Meta(min_length=16, max_length=16)]
-Seconds = Annotated[float, Meta(gt=0, le=86400)]
+Seconds = Annotated[float, Meta(gt=0, le=MAX_LEASE_SECONDS)]
 
 
 class PrefillHandoff(msgspec.Struct, frozen=True, tag_field="leg", tag="prefill"):

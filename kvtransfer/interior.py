@@ -7,11 +7,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from proto.layout import KvLayout, Part
+from proto.layout import MAX_PARTS, KvLayout, Part
 
 Positions = NDArray[np.int64]
-
-MAX_PARTS = 64
 
 
 @lru_cache(maxsize=64)

@@ -56,9 +56,5 @@ class Liveness:
         late = now - self._silence_seconds
         return [address for address, peer in self._peers.items() if peer.heard_at <= late]
 
-    @property
-    def is_watching(self) -> bool:
-        return bool(self._peers)
-
     def __repr__(self) -> str:
         return f"<Liveness: {len(self._peers)} watched>"

@@ -11,7 +11,9 @@ from kvtransfer.causes import Cause
 from kvtransfer.errors import MalformedMessage
 from kvtransfer.wire import WireFormat
 
-MAX_CONTROL_BYTES = 16384
+# UCX sends more than 8 KiB by rendezvous; that would bind the public inbox to its sender.
+MAX_CONTROL_BYTES = 8000
+MAX_LEASE_SECONDS = 86400
 MAX_REASON_CHARS = 1024
 MAX_RANKS = 1024
 
@@ -27,17 +29,19 @@ class Demand(msgspec.Struct, frozen=True, array_like=True, tag="demand"):
     Every rank of the receiver asks every rank of the source, each with the same `load`, which
     no other load has. `layout` is the receiver's, as JSON; `first_token` is a multiple of its
     block size. With `num_tokens` 0 the ticket is used and nothing needs to be sent. A segment
-    with more payload than `max_payload_bytes` would find no room.
+    with more payload than `max_payload_bytes` would find no room. It may wait for its request
+    for `lease_seconds`.
     """
 
     ticket: Id
     load: Id
     rank: Rank
     reply_address: Address
-    layout: Annotated[str, Meta(max_length=8192)]
+    layout: Annotated[str, Meta(max_length=3500)]
     first_token: Count
     num_tokens: Count
     max_payload_bytes: Count
+    lease_seconds: Annotated[float, Meta(gt=0, le=MAX_LEASE_SECONDS)]
     wire: WireFormat = WireFormat.RAW
 
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 from kvtransfer.causes import Cause
+from kvtransfer.ledgers import Ledgers
 from kvtransfer.links import Links
 from kvtransfer.liveness import Liveness
-from kvtransfer.loads import LoadLedger
 from kvtransfer.mover_config import MoverConfig
-from kvtransfer.sends import SendLedger
 from kvtransfer.transport import Link
 
 LOOKS_PER_PING = 4
+
+
+class Traffic(Protocol):
+    """What has messages under way; see `Flights`."""
+
+    def take_live_links(self) -> set[Link]: ...
+
+    def take_bad_links(self, before: float) -> set[Link]: ...
 
 
 class Peers:
@@ -20,16 +28,16 @@ class Peers:
     themselves. Both are lost when they fall silent.
     """
 
-    def __init__(
-        self, links: Links, sends: SendLedger, loads: LoadLedger, config: MoverConfig
-    ) -> None:
+    def __init__(self, links: Links, ledgers: Ledgers, config: MoverConfig) -> None:
         self._links = links
-        self._sends = sends
-        self._loads = loads
+        self._ledgers = ledgers
+        self._config = config
         self._sources = Liveness(config.ping_seconds, config.stall_seconds)
         self._receivers = Liveness(config.ping_seconds, config.stall_seconds)
         self.look_seconds = config.ping_seconds / LOOKS_PER_PING
         self._next_look = 0.0
+        self._looked_at = 0.0
+        self._patient_until = 0.0
 
     def heard_from(self, address: bytes, now: float) -> None:
         self._sources.heard(address, now)
@@ -39,15 +47,19 @@ class Peers:
         if link and (address := self._links.address_of(link)):
             self.heard_from(address, now)
 
-    def lost(self, now: float) -> Iterator[tuple[bytes, Cause]]:
-        """Who is gone, and how that shows. Looks only each `look_seconds`."""
+    def lost(self, now: float, traffic: Iterable[Traffic]) -> Iterator[tuple[bytes, Cause]]:
+        """Who is gone, and how that shows. Liveness is looked at each `look_seconds` only."""
+        yield from self._lost_on_the_way(now, traffic)
         for address in self._links.take_evicted():
             yield address, Cause.LINK_LOST
         if now < self._next_look:
             return
         self._next_look = now + self.look_seconds
-        self._sources.watch(self._loads.source_addresses(), now)
-        self._receivers.watch(self._sends.reply_addresses(), now)
+        with self._ledgers.lock:
+            sources = self._ledgers.loads.source_addresses()
+            receivers = self._ledgers.sends.reply_addresses()
+        self._sources.watch(sources, now)
+        self._receivers.watch(receivers, now)
         for address in self._links.broken():
             yield address, Cause.LINK_LOST
         for address in [*self._sources.silent(now), *self._receivers.silent(now)]:
@@ -56,3 +68,23 @@ class Peers:
     def take_due(self, now: float) -> list[bytes]:
         """Whom to ask now."""
         return self._sources.take_due(now)
+
+    def _lost_on_the_way(
+        self, now: float, traffic: Iterable[Traffic]
+    ) -> Iterator[tuple[bytes, Cause]]:
+        stalled_since = self._stalled_since(now)
+        for part in traffic:
+            for link in part.take_live_links():
+                self.heard_on(link, now)
+            for link in part.take_bad_links(stalled_since):
+                if address := self._links.address_of(link):
+                    yield address, Cause.LINK_LOST
+
+    def _stalled_since(self, now: float) -> float:
+        """What has started before then and makes no way is the peer's fault: not if this process
+        itself has stood still.
+        """
+        if now - self._looked_at > 2 * self._config.ping_seconds:
+            self._patient_until = now + self._config.stall_seconds
+        self._looked_at = now
+        return now - self._config.stall_seconds if now >= self._patient_until else 0.0

@@ -53,7 +53,7 @@ class PromptLoader:
             self._num_tokens,
             self._blocks,
         )
-        self._mover.post(lambda: self._mover.start_load(order))
+        self._mover.post(lambda: self._mover.dialogue.start_load(order))
         while not (finished := self._mover.take_finished()).completed:
             if finished.failed:
                 raise TimeoutError("the prompt has not arrived")

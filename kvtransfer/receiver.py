@@ -10,6 +10,7 @@ from threading import Lock
 
 from kvtransfer.cache import PagedCache
 from kvtransfer.causes import Cause
+from kvtransfer.complaints import Complaints
 from kvtransfer.envelope import Envelope
 from kvtransfer.errors import MalformedMessage
 from kvtransfer.flight import Flight, Flights
@@ -52,6 +53,7 @@ class Receiver:
         self._envelope = envelope
         self._lock = lock
         self._fail = fail
+        self._complaints = Complaints(logger)
         self._flights = Flights()
         self._num_taken = 0
 
@@ -100,7 +102,7 @@ class Receiver:
         try:
             segment = self._envelope.read(message)
         except MalformedMessage as error:
-            logger.warning("%s", error)
+            self._complaints.add(str(error))
             return False
         is_good = self._envelope.is_intact(message, self._seal.seed(segment.ticket))
         with self._lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from kvtransfer.causes import Cause
@@ -12,9 +12,9 @@ from kvtransfer.delivery import Delivery, Source, Stretch, deliver
 from kvtransfer.errors import DemandRefused
 from kvtransfer.messages import MAX_REASON_CHARS, Demand, Refuse
 from kvtransfer.outgoing import Outgoing
+from kvtransfer.parking import Parking
 from kvtransfer.segment import Segment
 
-MAX_PARKED = 4096
 MAX_SPENT = 16384
 
 
@@ -37,14 +37,6 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
-    """Demands of one ticket that came before its request."""
-
-    demands: list[Demand]
-    deadline: float
-
-
-@dataclass(frozen=True, slots=True)
 class Spent:
     """How a ticket has ended, and the load that it served or was to serve, if any."""
 
@@ -57,16 +49,16 @@ class SendLedger:
 
     A demand that comes before its request is parked for its lease. `freed` collects the
     requests that the engine has ended and whose blocks it may have back; `refusals` the
-    messages to send; `failures` counts why tickets ended that were not used.
+    messages to send; `failures` counts why tickets ended that were not used, `refused` why
+    demands were not met.
     """
 
-    def __init__(self, source: Source, lease_seconds: float) -> None:
+    def __init__(self, source: Source) -> None:
         self.source = source
         self.shard = source.shard
-        self.lease_seconds = lease_seconds
         self.num_completed = 0
-        self.num_refused = 0
         self.failures: Counter[Cause] = Counter()
+        self.refused: Counter[Cause] = Counter()
         self.sent_bytes = 0
         self.sent_segments = 0
         self.exposed_seconds = 0.0
@@ -74,8 +66,7 @@ class SendLedger:
         self.refusals: list[Refusal] = []
         self._open: dict[bytes, Outgoing] = {}
         self._by_request: dict[str, bytes] = {}
-        self._parked: dict[bytes, Parked] = {}
-        self._num_parked = 0
+        self._parking = Parking()
         self._spent: OrderedDict[bytes, Spent] = OrderedDict()
         self._turn: dict[tuple[bytes, int], None] = {}
 
@@ -106,7 +97,7 @@ class SendLedger:
         send = Outgoing(ticket, request_id, self.shard, lease_seconds, now + lease_seconds)
         self._open[ticket] = send
         self._by_request[request_id] = ticket
-        for demand in self._unpark(ticket):
+        for demand in self._parking.take(ticket):
             self.demand(demand, now)
 
     def place(self, request_id: str, block_ids: tuple[int, ...]) -> None:
@@ -135,7 +126,7 @@ class SendLedger:
         The same one again is no receiver's doing, and has no effect on the first.
         """
         if self._is_repeated(demand):
-            self.num_refused += 1
+            self.refused[Cause.REPEATED] += 1
             return
         try:
             if spent := self._spent.get(demand.ticket):
@@ -143,24 +134,25 @@ class SendLedger:
             if send := self._open.get(demand.ticket):
                 self._answer(send, deliver(self.source, demand), now)
             else:
-                self._park(demand, now)
+                self._parking.park(demand, now)
         except DemandRefused as error:
-            self.num_refused += 1
+            self.refused[error.cause] += 1
             self._refuse(demand, error.cause, str(error))
             if error.cause is Cause.LAYOUT:  # nobody else will come for it
                 self.revoke(demand.ticket, error.cause, str(error))
 
     def cancel(self, ticket: bytes, load: bytes) -> None:
         """A receiver wants it no more; what is another load's goes on."""
-        send, parked = self._open.get(ticket), self._parked.get(ticket)
-        loads = {each.load for each in parked.demands} if parked else {send and send.load}
-        if loads <= {None, load}:
+        loads = {each.load for each in self._parking.of(ticket)}
+        if (send := self._open.get(ticket)) and send.load is not None:
+            loads.add(send.load)
+        if loads <= {load}:
             self.revoke(ticket, Cause.CANCELLED)
 
     def revoke(self, ticket: bytes, cause: Cause, reason: str = "") -> bool:
         """Ends a hand-off early, from either side. False if there was none."""
-        was_open = ticket in self._open or ticket in self._parked
-        for demand in self._unpark(ticket):
+        was_open = ticket in self._open or ticket in self._parking
+        for demand in self._parking.take(ticket):
             self._refuse(demand, cause, reason)
         self._close(ticket, cause, reason)
         return was_open
@@ -230,18 +222,20 @@ class SendLedger:
     def expire(self, now: float) -> None:
         """Closes what nothing has happened to for its lease."""
         late = [t for t, send in self._open.items() if send.deadline <= now]
-        late += [t for t, parked in self._parked.items() if parked.deadline <= now]
-        for ticket in late:
+        for ticket in [*late, *self._parking.expired(now)]:
             self.revoke(ticket, Cause.EXPIRED)
 
     def close(self, cause: Cause) -> None:
         """Ends everything."""
-        for ticket in [*self._open, *self._parked]:
+        for ticket in [*self._open, *self._parking]:
             self.revoke(ticket, cause)
 
     def next_deadline(self) -> float | None:
         """When `expire` may next have something to do."""
-        return min(self._deadlines(), default=None)
+        deadlines = [send.deadline for send in self._open.values()]
+        if (parked := self._parking.next_deadline()) is not None:
+            deadlines.append(parked)
+        return min(deadlines, default=None)
 
     def take_freed(self) -> list[str]:
         freed, self.freed = self.freed, []
@@ -255,15 +249,15 @@ class SendLedger:
         """Raises AssertionError."""
         assert len(self._open) == len(self._by_request), repr(self)
         assert not self._open.keys() & self._spent.keys(), repr(self)
-        assert not self._open.keys() & self._parked.keys(), repr(self)
-        assert self._num_parked == sum(len(p.demands) for p in self._parked.values()), repr(self)
+        assert not any(ticket in self._open for ticket in self._parking), repr(self)
+        self._parking.check_integrity()
         for send in self._open.values():
             for delivery in send.deliveries.values():
                 assert delivery.num_in_flight >= 0, repr(self)
                 assert delivery.demand.load == send.load, repr(self)
 
     def __repr__(self) -> str:
-        return f"<SendLedger {len(self._open)} open, {len(self._parked)} parked>"
+        return f"<SendLedger {len(self._open)} open, {len(self._parking)} parked>"
 
     def _answer(self, send: Outgoing, delivery: Delivery, now: float) -> None:
         send.answer(delivery)
@@ -276,26 +270,10 @@ class SendLedger:
             return spent == Spent(Cause.USED, demand.load)
         if send := self._open.get(demand.ticket):
             return send.has_answered(demand)
-        parked = self._parked.get(demand.ticket)
-        return parked is not None and demand in parked.demands
+        return demand in self._parking.of(demand.ticket)
 
     def _enqueue(self, ticket: bytes, rank: int) -> None:
         self._turn.setdefault((ticket, rank))
-
-    def _park(self, demand: Demand, now: float) -> None:
-        if self._num_parked >= MAX_PARKED:
-            raise DemandRefused(Cause.CROWDED, f"{MAX_PARKED} demands wait for their requests")
-        parked = self._parked.setdefault(demand.ticket, Parked([], now + self.lease_seconds))
-        if any(each.rank == demand.rank for each in parked.demands):
-            raise DemandRefused(Cause.USED, f"rank {demand.rank} has asked already")
-        parked.demands.append(demand)
-        self._num_parked += 1
-
-    def _unpark(self, ticket: bytes) -> list[Demand]:
-        parked = self._parked.pop(ticket, None)
-        demands = parked.demands if parked else []
-        self._num_parked -= len(demands)
-        return demands
 
     def _parcel(self, send: Outgoing, delivery: Delivery, stretch: Stretch) -> Parcel:
         delivery.num_in_flight += 1
@@ -344,7 +322,3 @@ class SendLedger:
     def _refuse(self, demand: Demand, cause: Cause, reason: str) -> None:
         refuse = Refuse(demand.ticket, demand.load, cause, reason[:MAX_REASON_CHARS])
         self.refusals.append(Refusal(demand.reply_address, refuse))
-
-    def _deadlines(self) -> Iterator[float]:
-        yield from (send.deadline for send in self._open.values())
-        yield from (parked.deadline for parked in self._parked.values())

@@ -12,7 +12,9 @@ from typing import Any
 class Transfers:
     """Gauges first, then totals since the start. Bytes are KV payload, without headers.
 
-    `failures` counts the tickets that ended without use, by "send_" or "load_" and the Cause.
+    Each rank counts for itself: a ticket that concerns two ranks is two sends or loads.
+    `failures` counts the tickets that ended without use, by "send_" or "load_" and the Cause,
+    and the demands that were not met, by "demand_" and the Cause.
     """
 
     open_sends: int = 0

@@ -25,6 +25,18 @@ ELEMENT_BYTES: Mapping[str, int] = MappingProxyType(
 )
 
 
+# Far above what there is: layouts come from other processes, and decide how much is allocated.
+MAX_SIZE = 1 << 20
+MAX_HEAD_ELEMENTS = 1 << 22
+MAX_PARTS = 64
+MAX_DIGITS = 16
+
+
+def is_count(value: object) -> bool:
+    """Whether it is an int from 0 to MAX_SIZE; a bool is none."""
+    return type(value) is int and 0 <= value <= MAX_SIZE
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A stretch of memory, as a mixed radix number.
@@ -35,6 +47,14 @@ class Part:
 
     start: int
     digits: tuple[tuple[int, int], ...]
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for one that cannot be."""
+        numbers = [self.start, *(number for digit in self.digits for number in digit)]
+        if len(self.digits) > MAX_DIGITS or not all(abs(n) <= MAX_HEAD_ELEMENTS for n in numbers):
+            raise ValueError("a part of a block's interior lies outside of it")
+        if any(extent < 1 for extent, _ in self.digits) or self.size > MAX_HEAD_ELEMENTS:
+            raise ValueError("a part of a block's interior is larger than a block can be")
 
     @property
     def size(self) -> int:
@@ -63,18 +83,23 @@ class KvLayout:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a layout that cannot be."""
-        sizes = (self.block_size, self.num_heads, self.content_size, self.tensor_parallel_size)
-        if min(*sizes, *self.stage_layers) < 1 or not self.stage_layers:
-            raise ValueError("every size of a KV layout is positive")
-        if not 0 <= self.key_size <= self.content_size:
-            raise ValueError(f"{self.key_size} of {self.content_size} elements cannot be K")
+        sizes = [self.block_size, self.num_heads, self.content_size, self.tensor_parallel_size]
+        sizes += self.stage_layers
+        if not self.stage_layers or not all(is_count(each) and each for each in sizes):
+            raise ValueError(f"every size of a KV layout is positive, and {MAX_SIZE} at most")
+        if self.block_size * self.content_size > MAX_HEAD_ELEMENTS:
+            raise ValueError(f"a block has up to {MAX_HEAD_ELEMENTS} elements in a head")
+        if not is_count(self.key_size) or self.key_size > self.content_size:
+            raise ValueError(f"{self.key_size!r} of {self.content_size} elements cannot be K")
         if self.dtype not in ELEMENT_BYTES:
             raise ValueError(f"KV of type {self.dtype!r}; known are {', '.join(ELEMENT_BYTES)}")
         heads, ranks = self.num_heads, self.tensor_parallel_size
         if heads % ranks and ranks % heads:
             raise ValueError(f"{heads} KV heads over {ranks} ranks")
-        sizes_of_parts = [part.size for part in self.interior]
-        if self.interior and sum(sizes_of_parts) != self.block_size * self.content_size:
+        if len(self.interior) > MAX_PARTS:
+            raise ValueError(f"the interior of a block has up to {MAX_PARTS} parts")
+        num_elements = self.block_size * self.content_size
+        if self.interior and sum(part.size for part in self.interior) != num_elements:
             raise ValueError("the interior of a block does not fill it")
 
     @property
@@ -171,7 +196,7 @@ class KvLayout:
                 for part in parts
             )
             return cls(stage_layers=stages, interior=interior, **fields)
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ValueError(f"not a KV layout ({type(error).__name__})") from error
 
 

@@ -111,7 +111,7 @@ async def run(program: Program, settings: WorkerSettings) -> None:
         )
         description = describe(us, program.roles, model, engine.facts)
         hub = make_hub(engine, program.legs, key, us, Ledger())
-        servicer = Servicer(description, hub)
+        servicer = Servicer(description, hub, key)
         async with open_server(servicer, settings.host, settings.port) as port:
             entry = member(description, program.roles, f"{host}:{port}", os.getpid(), time.time())
             await serve(hub, membership, entry)

@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 
 from proto import worker_pb2
+from proto.fleet_key import FleetKey
 from proto.worker_pb2_grpc import WorkerServicer
 from worker.errors import EngineGone, GatewayRefused, GatewayTooSlow, ProtocolBroken, SessionError
 from worker.hub import Hub
@@ -32,12 +33,17 @@ class Servicer(WorkerServicer):
     """Describes the worker, and runs one Session per stream."""
 
     def __init__(
-        self, description: worker_pb2.Description, hub: Hub, limits: SessionLimits | None = None
+        self,
+        description: worker_pb2.Description,
+        hub: Hub,
+        key: FleetKey,
+        limits: SessionLimits | None = None,
     ) -> None:
         self._description = description
         self._hub = hub
         self._limits = limits
-        self._welcomer = Welcomer(description.vllm_version, description.incarnation)
+        us = f"{description.worker_id}/{description.incarnation}"
+        self._welcomer = Welcomer(description.vllm_version, us, key)
 
     async def Describe(
         self,

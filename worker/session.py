@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,9 @@ import grpc
 import grpc.aio
 
 from proto import worker_pb2
+from proto.fleet_key import FleetKey
+from proto.greeting import is_signed_by
+from proto.ticket import TICKET_BYTES
 from worker.errors import (
     EngineGone,
     EngineLost,
@@ -27,6 +31,9 @@ from worker.groups import gravest
 from worker.hub import Hub, Link, failure
 
 MAX_GATEWAY_ID_LENGTH = 128
+# By how much clocks may disagree, and for how long a Hello that was overheard is of use.
+MAX_HELLO_AGE_SECONDS = 30.0
+MAX_REASON_CHARS = 1024
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +62,12 @@ class SessionLimits:
 
 @dataclass(frozen=True, slots=True)
 class Welcomer:
-    """What a gateway must know to be welcome, and is told then."""
+    """What a gateway must know to be welcome, and is told then. `clock` is in Unix seconds."""
 
     vllm_version: str
-    incarnation: str
+    worker: str  # "worker_id/incarnation"
+    key: FleetKey
+    clock: Callable[[], float] = time.time
 
     def welcome(self, message: worker_pb2.ToWorker) -> tuple[str, worker_pb2.FromWorker]:
         """The gateway's id, and the answer. Raises SessionError."""
@@ -73,8 +82,18 @@ class Welcomer:
             raise GatewayRefused(
                 f"the gateway has vLLM {hello.vllm_version}, this worker has {self.vllm_version}"
             )
-        welcome = worker_pb2.Welcome(incarnation=self.incarnation)
+        self._check_signature(hello)
+        welcome = worker_pb2.Welcome(incarnation=self.worker.rpartition("/")[2])
         return hello.gateway_id, worker_pb2.FromWorker(welcome=welcome)
+
+    def _check_signature(self, hello: worker_pb2.Hello) -> None:
+        if not is_signed_by(self.key, hello, self.worker):
+            raise GatewayRefused("the gateway does not have this fleet's key")
+        age_seconds = self.clock() - hello.said_at
+        if not abs(age_seconds) <= MAX_HELLO_AGE_SECONDS:
+            raise GatewayRefused(
+                f"the gateway's clock is {abs(age_seconds):.0f} s from this worker's: set both"
+            )
 
 
 class Session:
@@ -138,6 +157,7 @@ class Session:
             case "ping":
                 await self._ask(tasks, partial(self._pong, link, message.ping))
             case "revoke":
+                check_revoke(message.revoke)
                 await self._ask(tasks, partial(self._hub.revoke, message.revoke))
             case "introduce":
                 self._hub.peers.introduce(link.number, message.introduce)
@@ -197,3 +217,12 @@ class Session:
     async def _watch_overflow(self, link: Link) -> None:
         await link.outbox.overflowed.wait()
         raise GatewayTooSlow(f"the gateway has left too much unread: {link.outbox!r}")
+
+
+def check_revoke(revoke: worker_pb2.Revoke) -> None:
+    """Raises ProtocolBroken: what a worker remembers of a ticket is bounded."""
+    if len(revoke.ticket_id) != TICKET_BYTES or len(revoke.reason) > MAX_REASON_CHARS:
+        raise ProtocolBroken(
+            f"a revoked ticket has an id of {TICKET_BYTES} bytes and a reason of up to "
+            f"{MAX_REASON_CHARS} characters"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proto import worker_pb2
 from proto.fleet_key import FleetKey
@@ -29,6 +29,20 @@ from worker.ticket_ledger import TicketLedger
 CLOCK_SKEW_SECONDS = 5.0
 
 
+class Forwards:
+    """A clock that is never set back. A ticket that was forgotten because it had expired would be
+    good again.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._latest = float("-inf")
+
+    def __call__(self) -> float:
+        self._latest = max(self._latest, self._clock())
+        return self._latest
+
+
 @dataclass(frozen=True, slots=True)
 class TicketCheck:
     """`unix_clock` is what expiry is told by, `clock` any steady one. Both in seconds."""
@@ -37,7 +51,7 @@ class TicketCheck:
     us: Identity
     peers: PeerBook
     ledger: TicketLedger
-    unix_clock: Callable[[], float] = time.time
+    unix_clock: Callable[[], float] = field(default_factory=lambda: Forwards(time.time))
     clock: Callable[[], float] = time.monotonic
 
     def take(self, leg: OpenLeg, message: worker_pb2.Ticket) -> Ticket:

@@ -21,9 +21,11 @@ from gateway.roster import Roster
 from gateway.session import SessionLimits
 from gateway.worker_link import Check, WorkerLink
 from proto import worker_pb2
+from proto.greeting import Greeting
 from tests.gateway.builders import PATIENCE_SECONDS, TICKETS, TIMEOUTS
 from tests.gateway.served_gateway import ListedMembers
 from tests.gateway.stand_in_worker import Fabric, Job, PlainWire, StandInWorker, serving
+from tests.proto.builders import KEY
 
 WIRE = PlainWire()
 
@@ -55,10 +57,10 @@ class Served:
         self.client.on_failure = lambda name, error: self.failures.append((name, error))
 
     def _link(self, member: Member, check: Check, on_change: Callable[[], None]) -> WorkerLink:
-        hello = worker_pb2.Hello(gateway_id="g", vllm_version="0.32.0")
+        greeting = Greeting("g", "0.32.0", KEY)
         backoff = Backoff(first_seconds=0.005, last_seconds=0.01)
         return WorkerLink(
-            member, hello, check, on_change, self.client, 1.0, SessionLimits(), backoff
+            member, greeting, check, on_change, self.client, 1.0, SessionLimits(), backoff
         )
 
     def submit(self, request_id: str, max_tokens: int = 3) -> Exchange:

@@ -18,12 +18,13 @@ from gateway.session import SessionLimits
 from gateway.worker_ledger import WorkerLedger
 from gateway.worker_link import Check, LinkState, WorkerLink
 from proto import worker_pb2
+from proto.greeting import Greeting
 from tests.gateway.builders import PATIENCE_SECONDS, make_request
 from tests.gateway.served_gateway import ListedMembers
 from tests.gateway.stand_in_worker import Fabric, Job, PlainWire, StandInWorker, serving
-from tests.proto.builders import FLOAT_LAYOUT, LAYOUT, SMALLER_BLOCKS
+from tests.proto.builders import FLOAT_LAYOUT, KEY, LAYOUT, SMALLER_BLOCKS
 
-HELLO = worker_pb2.Hello(gateway_id="g", vllm_version="0.32.0")
+GREETING = Greeting("g", "0.32.0", KEY)
 
 
 class Losses:
@@ -59,7 +60,7 @@ class Watched:
     def _link(self, member: Member, check: Check, on_change: Callable[[], None]) -> WorkerLink:
         backoff = Backoff(first_seconds=0.005, last_seconds=0.01)
         return WorkerLink(
-            member, HELLO, check, on_change, self.events, 1.0, SessionLimits(), backoff
+            member, GREETING, check, on_change, self.events, 1.0, SessionLimits(), backoff
         )
 
     async def until(self, condition: Callable[[], object]) -> None:

@@ -83,6 +83,7 @@ def make_demand(
     load: bytes | None = None,
     rank: int = 0,
     wire: WireFormat = WireFormat.RAW,
+    lease_seconds: float = 30.0,
 ) -> Demand:
     return Demand(
         ticket or make_ticket(),
@@ -93,6 +94,7 @@ def make_demand(
         first_token,
         num_tokens,
         max_payload_bytes,
+        lease_seconds,
         wire,
     )
 

@@ -187,4 +187,5 @@ class LedgerPair:
             order.first_token,
             order.num_tokens,
             self.max_payload_bytes,
+            order.lease_seconds,
         )

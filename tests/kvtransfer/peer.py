@@ -16,7 +16,7 @@ from kvtransfer.mover_config import MoverConfig
 from kvtransfer.ucx import UcxTransport
 from proto.layout import KvLayout
 from tests.kvtransfer.builders import eventually, make_order, make_ticket, prompt_bytes
-from tests.kvtransfer.engine import LEASE, Worker
+from tests.kvtransfer.engine import Worker
 from tests.kvtransfer.paged import kv_of
 
 # A block is more than UCX sends without asking the receiver.
@@ -31,7 +31,7 @@ LAYOUT = KvLayout(
 NUM_TOKENS = 65
 HALF = 32
 BLOCKS = range(5)
-MANY_SLOTS = MoverConfig(staging_bytes=1 << 20, slot_bytes=20_000, lease_seconds=LEASE)
+MANY_SLOTS = MoverConfig(staging_bytes=1 << 20, slot_bytes=20_000)
 FEW_SLOTS = replace(MANY_SLOTS, staging_bytes=100_000)
 KV = kv_of(LAYOUT, 1, NUM_TOKENS)
 

@@ -16,7 +16,7 @@ T1, T2, T3 = make_ticket(1), make_ticket(2), make_ticket(3)
 
 def new_ledger() -> SendLedger:
     """No parcel has more than two blocks."""
-    return SendLedger(make_source(max_payload_bytes=TWO_BLOCKS), LEASE)
+    return SendLedger(make_source(max_payload_bytes=TWO_BLOCKS))
 
 
 def prefill(

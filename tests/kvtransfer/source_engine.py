@@ -62,7 +62,7 @@ class SourceEngine:
         self.ranks = [
             SourceRank(
                 TokenCache(layout, num_blocks, rank),
-                SendLedger(Source(layout, rank, max_payload_bytes), LEASE),
+                SendLedger(Source(layout, rank, max_payload_bytes)),
             )
             for rank in range(layout.num_ranks)
         ]

@@ -25,7 +25,7 @@ LONG, SHORT = make_ticket(1), make_ticket(2)
 
 def make_ledger() -> SendLedger:
     """With a prompt of 100,000 tokens and one of 200, both computed."""
-    ledger = SendLedger(Source(SMOLLM2, 0, MoverConfig().slot_bytes - HEADER_BYTES), 30.0)
+    ledger = SendLedger(Source(SMOLLM2, 0, MoverConfig().slot_bytes - HEADER_BYTES))
     for ticket, num_tokens in ((LONG, 100_000), (SHORT, 200)):
         name = ticket.hex()
         ledger.open(ticket, name, 30.0, 0.0)

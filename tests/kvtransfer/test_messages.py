@@ -11,6 +11,7 @@ from kvtransfer.causes import Cause
 from kvtransfer.errors import MalformedMessage
 from kvtransfer.messages import (
     MAX_CONTROL_BYTES,
+    MAX_LEASE_SECONDS,
     MAX_RANKS,
     MAX_REASON_CHARS,
     Cancel,
@@ -30,10 +31,11 @@ LARGEST_DEMAND = Demand(
     make_load(),
     MAX_RANKS - 1,
     b"a" * 4096,
-    "l" * 8192,
+    "l" * 3500,
     1 << 31,
     1 << 31,
     1 << 31,
+    MAX_LEASE_SECONDS,
     WireFormat.INT8,
 )
 LARGEST_REFUSE = Refuse(

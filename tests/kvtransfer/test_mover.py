@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from kvtransfer.connector_orders import StepOrders
+from kvtransfer.errors import StagingTooSmall
 from kvtransfer.inprocess import InProcessNetwork
 from kvtransfer.mover import Mover
 from kvtransfer.mover_config import MoverConfig
@@ -27,7 +29,8 @@ from tests.kvtransfer.conftest import Fleet
 from tests.kvtransfer.engine import Worker
 from tests.kvtransfer.paged import Kv, kv_of
 
-ONE_SLOT = MoverConfig(staging_bytes=1, slot_bytes=1)
+LEAST_SLOT_BYTES = HEADER_BYTES + layer_bytes(1)
+ONE_SLOT = MoverConfig(staging_bytes=2 * LEAST_SLOT_BYTES, slot_bytes=1)
 FEW_SLOTS = MoverConfig(staging_bytes=4096, slot_bytes=512)
 
 
@@ -220,6 +223,8 @@ def test_one_decode_worker_takes_from_two_prefill_workers(fleet: Fleet) -> None:
     [
         pytest.param(MoverConfig(), id="default"),
         pytest.param(MoverConfig(staging_bytes=10_000, slot_bytes=1000), id="uneven"),
+        pytest.param(MoverConfig(staging_bytes=3000, slot_bytes=1 << 20), id="less-than-two-slots"),
+        pytest.param(ONE_SLOT, id="one-slot-each-way"),
     ],
 )
 def test_staging_is_allocated_once_and_within_its_bound(config: MoverConfig) -> None:
@@ -232,17 +237,22 @@ def test_staging_is_allocated_once_and_within_its_bound(config: MoverConfig) -> 
     cache = NumpyPagedCache(LAYOUT, 1)
     Mover(InProcessNetwork().transport(), cache, SEAL, config, allocate)
     assert 0 < sum(allocated) <= config.staging_bytes
-    assert min(allocated) >= HEADER_BYTES + layer_bytes(1)
+    assert min(allocated) >= LEAST_SLOT_BYTES
+
+
+def test_staging_that_holds_no_block_each_way_is_refused() -> None:
+    config = MoverConfig(staging_bytes=2 * LEAST_SLOT_BYTES - 1)
+    with pytest.raises(StagingTooSmall, match="--staging-mib 1 is the least here"):
+        Mover(InProcessNetwork().transport(), NumpyPagedCache(LAYOUT, 1), SEAL, config)
 
 
 def test_staging_in_use_is_reported_and_given_back(simulated_fleet: Fleet) -> None:
     prefill, decode = simulated_fleet.worker(ONE_SLOT), simulated_fleet.worker(ONE_SLOT)
-    slot_bytes = HEADER_BYTES + layer_bytes(1)
     seen: set[int] = set()
     decode.cache.before_copy = lambda: seen.add(decode.held_bytes)
     prefill.cache.before_copy = lambda: seen.add(prefill.held_bytes)
     transfer(prefill, decode, 1, 40, [0, 40])
-    assert seen == {slot_bytes}
+    assert seen == {LEAST_SLOT_BYTES}
     prefill.wait_until_idle()
     decode.wait_until_idle()
 
@@ -256,3 +266,10 @@ def test_statistics_come_when_they_have_changed(simulated_fleet: Fleet) -> None:
     assert (stats.loads_completed, stats.open_loads) == (1, 0)
     assert stats.load_seconds > 0
     assert decode.half.take_stats() is None
+
+
+def test_one_of_several_ranks_tells_its_statistics_at_every_step(simulated_fleet: Fleet) -> None:
+    """vLLM adds up what the ranks say at a step: one that said nothing would be missing."""
+    worker = simulated_fleet.worker(layout=replace(LAYOUT, tensor_parallel_size=2))
+    assert worker.half.take_stats() is not None
+    assert worker.half.take_stats() is not None

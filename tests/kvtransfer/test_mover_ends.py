@@ -127,7 +127,7 @@ def test_another_layout_is_recomputed_at_once(simulated_fleet: Fleet) -> None:
     assert decode.wait_for("d1").failed == ["d1"]
     assert prefill.wait_for("p1").sent == ["p1"]
     assert decode.mover.stats().failures == {"load_layout": 1}
-    assert prefill.mover.stats().failures == {"send_layout": 1}
+    assert prefill.mover.stats().failures == {"send_layout": 1, "demand_layout": 1}
 
 
 def test_a_ticket_that_two_loads_show_serves_the_first(simulated_fleet: Fleet) -> None:

@@ -15,7 +15,7 @@ from tests.kvtransfer.conftest import Fleet
 from tests.kvtransfer.halves import BLOCKS, KV, NUM_TOKENS, begin, go_on, load, transfer
 from tests.kvtransfer.wrapped import RaisingTransport
 
-SHORT = MoverConfig(lease_seconds=1.5, stall_seconds=1.0, ping_seconds=0.2)
+SHORT = MoverConfig(stall_seconds=1.0, ping_seconds=0.2)
 
 
 def test_when_the_sender_stops_its_loads_are_recomputed(fleet: Fleet) -> None:
@@ -57,7 +57,7 @@ def test_a_link_that_was_given_up_is_closed_at_both_ends(fleet: Fleet, times: in
     prefill, decode = fleet.worker(), fleet.worker()
     for number in range(1, times + 1):
         transfer(prefill, decode, number)
-        decode.mover.post(partial(decode.mover.part, [prefill.address]))
+        decode.mover.post(partial(decode.mover.dialogue.part, [prefill.address]))
         eventually(lambda: decode.mover.stats().links == 0)
     transfer(prefill, decode, 9)
     eventually(lambda: prefill.mover.stats().links == decode.mover.stats().links == 1)

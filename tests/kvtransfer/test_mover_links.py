@@ -8,7 +8,11 @@ from functools import partial
 
 import pytest
 
+from kvtransfer.errors import TransportUnavailable
+from kvtransfer.inprocess import InProcessNetwork, InProcessTransport
+from kvtransfer.mover import Finished
 from kvtransfer.mover_config import MoverConfig
+from kvtransfer.transport import Link
 from proto.layout import KvLayout
 from tests.kvtransfer.builders import eventually, make_order, make_ticket
 from tests.kvtransfer.conftest import Fleet
@@ -19,11 +23,27 @@ from tests.kvtransfer.rogue import Rogue
 
 # A block is more than UCX sends without asking the receiver.
 LARGE = KvLayout(16, 1, 1024, 512, "uint8", (8,))
+PATIENCE_SECONDS = 30.0
 IMPATIENT = MoverConfig(stall_seconds=0.4, ping_seconds=0.05)
 
 
+class SlowTransport(InProcessTransport):
+    """Connecting takes until it is told to go on."""
+
+    gate: tuple[threading.Event, threading.Event]
+
+    def __init__(self) -> None:
+        super().__init__(InProcessNetwork())
+
+    def connect(self, address: bytes) -> Link:
+        is_connecting, may_go_on = self.gate
+        is_connecting.set()
+        may_go_on.wait(PATIENCE_SECONDS)
+        raise TransportUnavailable("nobody is there")
+
+
 def introduce(worker: Worker, addresses: Iterable[bytes]) -> None:
-    worker.mover.post(partial(worker.mover.introduce, addresses))
+    worker.mover.post(partial(worker.mover.dialogue.introduce, addresses))
 
 
 def links(*workers: Worker) -> list[int]:
@@ -45,6 +65,20 @@ def test_being_introduced_again_changes_nothing(fleet: Fleet) -> None:
     eventually(lambda: links(prefill, other, decode) == [1, 1, 2])
 
 
+def test_the_engine_does_not_wait_for_links_that_are_made() -> None:
+    transport, is_connecting, may_go_on = SlowTransport(), threading.Event(), threading.Event()
+    transport.gate = (is_connecting, may_go_on)
+    with Worker(transport) as worker:
+        introduce(worker, [b"somewhere"])
+        try:
+            assert is_connecting.wait(PATIENCE_SECONDS)
+            assert worker.half.take_finished() == Finished([], [], [], [])
+            assert not worker.mover.revoke(make_ticket(), "nothing is open")
+            assert links(worker) == [0]
+        finally:
+            may_go_on.set()
+
+
 def test_who_cannot_be_reached_holds_up_no_other(
     fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -59,7 +93,7 @@ def test_when_a_peer_is_said_to_be_gone_its_loads_are_recomputed_at_once(fleet: 
     load(prefill, decode, 1)
     load(other, decode, 2)
     eventually(lambda: links(decode) == [2])
-    decode.mover.post(partial(decode.mover.part, [prefill.address]))
+    decode.mover.post(partial(decode.mover.dialogue.part, [prefill.address]))
     assert decode.wait_for("d1").failed == ["d1"]
     assert decode.mover.stats().failures == {"load_link_lost": 1}
     other.prefill(make_ticket(2), "p2", KV, BLOCKS)
@@ -69,7 +103,7 @@ def test_when_a_peer_is_said_to_be_gone_its_loads_are_recomputed_at_once(fleet: 
 def test_when_a_receiver_is_lost_its_prompt_is_freed_at_once(fleet: Fleet) -> None:
     prefill, decode = fleet.worker(), fleet.worker()
     begin(prefill, decode)
-    decode.mover.post(partial(decode.mover.part, [prefill.address]))
+    decode.mover.post(partial(decode.mover.dialogue.part, [prefill.address]))
     assert decode.wait_for("d1").failed == ["d1"]
     transfer(prefill, decode, 2)
     go_on(prefill)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from kvtransfer.causes import Cause
 from kvtransfer.inprocess import InProcessNetwork, InProcessTransport
+from kvtransfer.ledgers import Ledgers
 from kvtransfer.links import Links
 from kvtransfer.loads import LoadLedger
 from kvtransfer.mover_config import MoverConfig
@@ -19,14 +20,14 @@ class Watch:
     """One worker's view of the others, over half a minute at most."""
 
     network: InProcessNetwork = field(default_factory=InProcessNetwork)
-    sends: SendLedger = field(default_factory=lambda: SendLedger(make_source(), 30.0))
+    sends: SendLedger = field(default_factory=lambda: SendLedger(make_source()))
     loads: LoadLedger = field(default_factory=lambda: LoadLedger(LAYOUT))
     links: Links = field(init=False)
     peers: Peers = field(init=False)
 
     def __post_init__(self) -> None:
         self.links = Links(self.network.transport())
-        self.peers = Peers(self.links, self.sends, self.loads, CONFIG)
+        self.peers = Peers(self.links, Ledgers(self.sends, self.loads), CONFIG)
 
     def load_from(self, address: bytes, number: int = 1) -> None:
         order = make_order(make_ticket(number), f"d{number}", source_addresses=(address,))
@@ -41,7 +42,7 @@ class Watch:
         found: list[tuple[bytes, Cause]] = []
         now = start
         while now <= end:
-            found += self.peers.lost(now)
+            found += self.peers.lost(now, ())
             now += 0.5
         return found
 
@@ -113,7 +114,7 @@ def test_a_peer_that_is_gone_is_lost_at_the_next_look() -> None:
 def test_it_looks_only_now_and_then() -> None:
     watch = Watch()
     gone = peer(watch)
-    assert list(watch.peers.lost(1.0)) == []
+    assert list(watch.peers.lost(1.0, ())) == []
     gone.close()
-    assert list(watch.peers.lost(1.0 + watch.peers.look_seconds / 2)) == []
-    assert list(watch.peers.lost(1.0 + watch.peers.look_seconds)) != []
+    assert list(watch.peers.lost(1.0 + watch.peers.look_seconds / 2, ())) == []
+    assert list(watch.peers.lost(1.0 + watch.peers.look_seconds, ())) != []

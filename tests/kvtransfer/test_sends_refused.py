@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from kvtransfer import sends
+from kvtransfer import parking, sends
 from kvtransfer.causes import Cause
 from kvtransfer.messages import MAX_REASON_CHARS, Demand
 from kvtransfer.sends import SendLedger
@@ -46,7 +46,7 @@ def test_a_used_ticket_is_refused(ledger: SendLedger) -> None:
     assert refusal.reply_address == b"thief"
     assert (refusal.message.cause, refusal.message.load) == (Cause.USED, make_load(2))
     assert "ended already (used)" in refusal.message.reason
-    assert (ledger.num_refused, ledger.num_failed) == (1, 0)
+    assert (ledger.refused, ledger.num_failed) == ({Cause.USED: 1}, 0)
 
 
 @pytest.mark.parametrize("moment", ["parked", "known", "packed", "sent"])
@@ -67,7 +67,7 @@ def test_a_demand_that_is_replayed_has_no_effect(ledger: SendLedger, moment: str
         ledger.segment_done(parcel, is_sent=True, now=0.0)
     send_all(ledger)
     assert ledger.take_refusals() == []
-    assert (ledger.num_completed, ledger.num_refused) == (1, 1)
+    assert (ledger.num_completed, ledger.refused) == (1, {Cause.REPEATED: 1})
     assert ledger.sent_bytes == prompt_bytes(10)
 
 
@@ -171,7 +171,7 @@ def test_a_reason_is_cut_to_what_a_message_may_carry(ledger: SendLedger) -> None
 
 
 def test_parked_demands_are_bounded(ledger: SendLedger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sends, "MAX_PARKED", 2)
+    monkeypatch.setattr(parking, "MAX_PARKED", 2)
     for number in (1, 2, 3):
         ledger.demand(make_demand(make_ticket(number)), now=0.0)
     (refusal,) = ledger.take_refusals()

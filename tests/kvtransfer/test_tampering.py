@@ -17,7 +17,7 @@ from tests.kvtransfer.engine import Worker
 from tests.kvtransfer.halves import BLOCKS, KV, NUM_TOKENS, load, transfer
 from tests.kvtransfer.wrapped import TamperedTransport
 
-SHORT = MoverConfig(lease_seconds=0.5, stall_seconds=0.5, ping_seconds=0.1)
+SHORT = MoverConfig(stall_seconds=0.5, ping_seconds=0.1)
 Change = Callable[[Slot], Sequence[Slot]]
 
 

@@ -199,3 +199,31 @@ def test_an_obstacle_names_both_sides(target: KvLayout, what: str) -> None:
     assert re.search(what, reason)
     assert SMOLLM2.summary in reason
     assert target.summary in reason
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"block_size": 2**40}, id="block-too-large"),
+        pytest.param({"block_size": 1e308}, id="float"),
+        pytest.param({"block_size": 16.0}, id="whole-float"),
+        pytest.param({"num_heads": True}, id="bool"),
+        pytest.param({"block_size": 2**14, "content_size": 2**14}, id="head-too-large"),
+        pytest.param({"stage_layers": [1e400]}, id="infinite-layers"),
+        pytest.param({"dtype": 7}, id="dtype-is-no-text"),
+        pytest.param({"key_size": "64"}, id="key-size-is-text"),
+        pytest.param({"interior": [{"start": 0, "digits": [[2**60, 1]]}]}, id="huge-digit"),
+        pytest.param({"interior": [{"start": 0, "digits": [[1, 1]] * 20}]}, id="many-digits"),
+        pytest.param({"interior": [{"start": 0, "digits": [[1, 1]]}] * 100}, id="many-parts"),
+    ],
+)
+def test_a_layout_from_elsewhere_cannot_ask_for_the_impossible(changes: dict[str, Any]) -> None:
+    """What is allocated for a conversion follows from it."""
+    text = json.dumps({**json.loads(SMOLLM2.to_json()), **changes})
+    with pytest.raises(ValueError, match=" "):
+        KvLayout.from_json(text)
+
+
+def test_json_that_nests_too_deep_is_no_layout() -> None:
+    with pytest.raises(ValueError, match="not a KV layout"):
+        KvLayout.from_json("[" * 100_000)

@@ -13,16 +13,18 @@ from baton.identity import PROC
 from tests.system.processes import left_segments
 
 SYSV_SEGMENTS = PROC / "sysvipc" / "shm"
-ROLLED_UP = re.compile(r"^(Rss|Pss):\s+(\d+) kB$", re.MULTILINE)
+ROLLED_UP = re.compile(r"^(Rss|Anonymous):\s+(\d+) kB$", re.MULTILINE)
 MAPPED_SEGMENT = re.compile(r"(\d+)\s+(?:/SYSV|/dev/shm/)")
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Of one process. Memory is resident; pss counts what is shared in equal parts."""
+    """Of one process. Memory is resident; `anonymous_bytes` of it are no file's, so that no other
+    process has a part in it.
+    """
 
     rss_bytes: int
-    pss_bytes: int
+    anonymous_bytes: int
     num_threads: int
     num_descriptors: int
     num_sockets: int
@@ -37,7 +39,7 @@ class Level:
         maps = (folder / "maps").read_text(errors="replace")
         return cls(
             rss_bytes=int(memory["Rss"]) * 1024,
-            pss_bytes=int(memory["Pss"]) * 1024,
+            anonymous_bytes=int(memory["Anonymous"]) * 1024,
             num_threads=psutil.Process(pid).num_threads(),
             num_descriptors=len(targets),
             num_sockets=sum(target.startswith("socket:") for target in targets),

@@ -33,7 +33,7 @@ from tests.system.prompts import Prompt
 DTYPE = "float32"
 NUM_PROMPTS = 60
 # Of the requests, those before anything is compared.
-WARM_SHARE = 0.1
+WARM_SHARE = 0.25
 SERVING = ("gateway", "prefill-0", "decode-0")
 MAX_MINUTES = 60.0
 MAX_EXAMPLES = 10

@@ -44,14 +44,14 @@ def table(checkpoints: Sequence[Checkpoint]) -> str:
             name,
             *(megabytes(each.levels.get(name)) for each in checkpoints),
             f"{growth(before.rss_bytes, last.levels[name].rss_bytes):+.2%}",
-            f"{growth(before.pss_bytes, last.levels[name].pss_bytes):+.2%}",
+            f"{growth(before.anonymous_bytes, last.levels[name].anonymous_bytes):+.2%}",
             f"{(last.levels[name].rss_bytes - before.rss_bytes) / 1e3 / asked:+.1f} KB",
             *(str(count) for count in last.levels[name].handles.values()),
         )
         for name, before in first.levels.items()
         if name in last.levels
     ]
-    more = ("growth", "of its share (PSS)", "a request", *next(iter(first.levels.values())).handles)
+    more = ("growth", "without files", "a request", *next(iter(first.levels.values())).handles)
     return "\n".join((*render((*heading, *more), rows), ""))
 
 
@@ -80,7 +80,7 @@ def changed(name: str, before: Level, after: Level) -> Iterator[str]:
     """Memory beyond the limit, either way, and handles that there were not before."""
     for kind, old, new in (
         ("memory", before.rss_bytes, after.rss_bytes),
-        ("memory's share", before.pss_bytes, after.pss_bytes),
+        ("memory without files", before.anonymous_bytes, after.anonymous_bytes),
     ):
         if abs(growth(old, new)) > GROWTH_LIMIT:
             yield f"{name}: {kind} {old / 1e6:.1f} MB became {new / 1e6:.1f} MB"

@@ -11,7 +11,7 @@ from tests.suites.soak_report import changed
 
 LEVEL = Level(
     rss_bytes=1000,
-    pss_bytes=800,
+    anonymous_bytes=800,
     num_threads=5,
     num_descriptors=30,
     num_sockets=7,
@@ -20,7 +20,7 @@ LEVEL = Level(
 
 
 def test_what_stays_is_no_problem() -> None:
-    small = replace(LEVEL, rss_bytes=1019, pss_bytes=785, num_threads=4)
+    small = replace(LEVEL, rss_bytes=1019, anonymous_bytes=785, num_threads=4)
     assert list(changed("engine", LEVEL, small)) == []
 
 
@@ -29,7 +29,7 @@ def test_what_stays_is_no_problem() -> None:
     [
         (replace(LEVEL, rss_bytes=1021), "engine: memory"),
         (replace(LEVEL, rss_bytes=970), "engine: memory"),
-        (replace(LEVEL, pss_bytes=820), "engine: memory's share"),
+        (replace(LEVEL, anonymous_bytes=820), "engine: memory without files"),
         (replace(LEVEL, num_threads=6), "engine: 5 threads became 6"),
         (replace(LEVEL, num_descriptors=31), "engine: 30 descriptors became 31"),
         (replace(LEVEL, num_sockets=8), "engine: 7 sockets became 8"),

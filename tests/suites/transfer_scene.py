@@ -18,7 +18,7 @@ from kvtransfer.segment import HEADER_BYTES
 from proto.layout import KvLayout
 from tests.suites.levels import SYSV_SEGMENTS, Level
 from tests.suites.network import Link, Namespace
-from tests.suites.transfer_engine import LAYOUT, LEASE_SECONDS
+from tests.suites.transfer_engine import LAYOUT
 from tests.suites.transfer_part import WorkerPart
 from tests.suites.transfer_worker import Start
 
@@ -27,7 +27,6 @@ SLOT_BYTES = HEADER_BYTES + 2 * LAYOUT.head_bytes * 2
 CONFIG = MoverConfig(
     staging_bytes=16 * SLOT_BYTES,
     slot_bytes=SLOT_BYTES,
-    lease_seconds=LEASE_SECONDS,
     stall_seconds=STALL_SECONDS,
     ping_seconds=0.2,
 )

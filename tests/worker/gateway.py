@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -11,7 +12,10 @@ import grpc
 import grpc.aio
 
 from proto import worker_pb2
+from proto.fleet_key import FleetKey
+from proto.greeting import Greeting
 from proto.worker_pb2_grpc import WorkerStub
+from tests.proto.builders import KEY
 from tests.worker.builders import IDENTITY, make_hub
 from tests.worker.scripted_engine import ScriptedEngine
 from worker.description import describe
@@ -35,9 +39,12 @@ class Gateway:
         self._call = self.stub.Session()
         self._gateway_id = gateway_id
 
-    async def greet(self, vllm_version: str = "0.32.0") -> worker_pb2.FromWorker:
-        hello = worker_pb2.Hello(gateway_id=self._gateway_id, vllm_version=vllm_version)
-        await self.send(hello=hello)
+    async def greet(
+        self, vllm_version: str = "0.32.0", key: FleetKey = KEY, age_seconds: float = 0.0
+    ) -> worker_pb2.FromWorker:
+        said_at = time.time() - age_seconds
+        greeting = Greeting(self._gateway_id, vllm_version, key, lambda: said_at)
+        await self.send(hello=greeting.to(IDENTITY.key))
         return await self.read()
 
     async def send(self, **message: object) -> None:
@@ -103,7 +110,7 @@ async def serve(limits: SessionLimits | None = None) -> AsyncIterator[Served]:
     hub, ledger = make_hub(engine)
     model = ModelFolder(Path("models/tiny"), b"{}", (("model.safetensors", 8),))
     description = describe(IDENTITY, tuple(Role), model, engine.facts)
-    async with open_server(Servicer(description, hub, limits), "127.0.0.1", 0) as port:
+    async with open_server(Servicer(description, hub, KEY, limits), "127.0.0.1", 0) as port:
         running = asyncio.ensure_future(hub.run())
         try:
             yield Served(engine, hub, ledger, f"127.0.0.1:{port}")

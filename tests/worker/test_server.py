@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from proto import worker_pb2
+from tests.proto.builders import KEY
 from tests.worker.builders import make_hub
 from tests.worker.scripted_engine import ScriptedEngine
 from worker.errors import PortTaken
@@ -42,7 +43,7 @@ def test_a_host_that_is_not_ours_is_named() -> None:
 
 async def test_two_workers_never_share_a_port() -> None:
     hub, _ = make_hub(ScriptedEngine())
-    servicer = Servicer(worker_pb2.Description(), hub)
+    servicer = Servicer(worker_pb2.Description(), hub, KEY)
     async with open_server(servicer, "127.0.0.1", 0) as port:
         with pytest.raises(PortTaken):
             async with open_server(servicer, "127.0.0.1", port):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
@@ -139,6 +140,41 @@ async def test_a_session_begins_with_hello(first: dict[str, object]) -> None:
         await gateway.send(**first)
         assert (await gateway.end())[0] is grpc.StatusCode.INVALID_ARGUMENT
         await gateway.close()
+
+
+@pytest.mark.parametrize(
+    ("greeting", "reason"),
+    [
+        pytest.param({"key": OTHER_KEY}, "does not have this fleet's key", id="another key"),
+        pytest.param({"age_seconds": 60.0}, "60 s from this worker's", id="overheard"),
+        pytest.param({"age_seconds": -60.0}, "60 s from this worker's", id="clock ahead"),
+        pytest.param({"age_seconds": float("nan")}, "clock", id="no time"),
+    ],
+)
+async def test_a_stranger_gets_no_session(greeting: dict[str, Any], reason: str) -> None:
+    async with serve() as worker:
+        gateway = Gateway(worker.address)
+        with pytest.raises(grpc.RpcError):
+            await gateway.greet(**greeting)
+        code, details = await gateway.end()
+        assert code is grpc.StatusCode.FAILED_PRECONDITION
+        assert reason in details
+        await gateway.close()
+
+
+@pytest.mark.parametrize(
+    "revoke",
+    [
+        pytest.param(worker_pb2.Revoke(ticket_id=bytes(2**20)), id="long id"),
+        pytest.param(worker_pb2.Revoke(), id="no id"),
+        pytest.param(worker_pb2.Revoke(ticket_id=TICKET_ID, reason="x" * 2000), id="long reason"),
+    ],
+)
+async def test_a_revoke_that_is_none_ends_the_session(revoke: worker_pb2.Revoke) -> None:
+    async with serve() as worker, worker.gateway() as gateway:
+        await gateway.send(revoke=revoke)
+        assert (await gateway.end())[0] is grpc.StatusCode.INVALID_ARGUMENT
+        assert worker.engine.revoked == []
 
 
 async def test_a_silent_stream_is_closed() -> None:

@@ -35,7 +35,7 @@ from worker.errors import (
 from worker.ledger import OpenLeg
 from worker.leg import Role
 from worker.peers import Peer
-from worker.ticket_check import CLOCK_SKEW_SECONDS, TicketCheck, check_prompt
+from worker.ticket_check import CLOCK_SKEW_SECONDS, Forwards, TicketCheck, check_prompt
 
 SESSION = 1
 NOW = 1000.0
@@ -183,3 +183,16 @@ def test_a_ticket_does_not_cover_another(prompt: Prompt) -> None:
 def test_a_prompts_beginning_is_another_prompt() -> None:
     with pytest.raises(ForeignPrompt):
         check_prompt(make_ticket(num_tokens=2), PROMPT)
+
+
+def test_a_clock_that_is_set_back_revives_no_ticket() -> None:
+    readings = iter([1000.0, 1010.0, 400.0, 1011.0])
+    clock = Forwards(lambda: next(readings))
+    assert [clock() for _ in range(4)] == [1000.0, 1010.0, 1010.0, 1011.0]
+
+
+def test_by_default_a_check_has_such_a_clock() -> None:
+    check = make_check()
+    assert isinstance(
+        TicketCheck(check.key, check.us, check.peers, check.ledger).unix_clock, Forwards
+    )
