@@ -136,12 +136,12 @@ def outputs_of(message: worker_pb2.FromWorker) -> list[Output]:
 
 @asynccontextmanager
 async def paired(fleet: LiveFleet) -> AsyncIterator[Pair]:
-    report = fleet.report()
+    report, key = fleet.report(), FleetKey.read(fleet.folder.fleet_key)
     prefill, decode = Gateway(report.prefill.address), Gateway(report.decode.address)
     try:
         source = await prefill.stub.Describe(worker_pb2.DescribeRequest())
         for gateway in (prefill, decode):
-            await gateway.greet(source.vllm_version)
+            await gateway.greet(source.vllm_version, key)
         introduction = worker_pb2.Introduce(
             worker_id=source.worker_id,
             incarnation=source.incarnation,
@@ -149,7 +149,7 @@ async def paired(fleet: LiveFleet) -> AsyncIterator[Pair]:
             kv_layout=source.kv_layout,
         )
         await decode.send(introduce=introduction)
-        yield Pair(prefill, decode, source, FleetKey.read(fleet.folder.fleet_key))
+        yield Pair(prefill, decode, source, key)
     finally:
         await prefill.close()
         await decode.close()

@@ -80,12 +80,12 @@ async def decode_ending(gateway: Gateway, name: str, prefill_code: str) -> Endin
 
 @asynccontextmanager
 async def paired(fleet: LiveFleet) -> AsyncIterator[Pair]:
-    report = fleet.report()
+    report, key = fleet.report(), FleetKey.read(fleet.folder.fleet_key)
     prefill, decode = Gateway(report.prefill.address), Gateway(report.decode.address)
     try:
         us = await prefill.stub.Describe(worker_pb2.DescribeRequest())
         for gateway in (prefill, decode):
-            await gateway.greet(us.vllm_version)
+            await gateway.greet(us.vllm_version, key)
         introduction = worker_pb2.Introduce(
             worker_id=us.worker_id,
             incarnation=us.incarnation,

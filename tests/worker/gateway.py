@@ -44,7 +44,8 @@ class Gateway:
     ) -> worker_pb2.FromWorker:
         said_at = time.time() - age_seconds
         greeting = Greeting(self._gateway_id, vllm_version, key, lambda: said_at)
-        await self.send(hello=greeting.to(IDENTITY.key))
+        worker = await self.stub.Describe(worker_pb2.DescribeRequest())
+        await self.send(hello=greeting.to(f"{worker.worker_id}/{worker.incarnation}"))
         return await self.read()
 
     async def send(self, **message: object) -> None:
