@@ -108,8 +108,12 @@ class LinkScene:
 
 def wait_until_whole(scene: Scene) -> None:
     """Both workers take requests."""
-    scene.revive()
-    wait_until(lambda: is_whole(scene), START_SECONDS, lambda: "a worker did not come again")
+
+    def has_come() -> bool:
+        scene.revive()  # one may still be about to end
+        return is_whole(scene)
+
+    wait_until(has_come, START_SECONDS, lambda: "a worker did not come again")
 
 
 def is_whole(scene: Scene) -> bool:
