@@ -21,6 +21,8 @@ from kvtransfer.wire import WireFormat
 
 logger = logging.getLogger("vllm.baton.dialogue")
 
+ERRANDS_SECONDS = 0.005
+
 
 class Dialogue:
     """`max_payload_bytes` and `wire` are what its demands say of this rank.
@@ -100,7 +102,9 @@ class Dialogue:
         return bool(self._errands)
 
     def turn(self) -> bool:
-        """Hears, and says, what there is. True if there was anything."""
+        """Hears, and says, what there is; not for long, as KV waits meanwhile. True if there was
+        anything.
+        """
         messages = self._control.take()
         for message, link in messages:
             self._obey(message, link)
@@ -108,10 +112,10 @@ class Dialogue:
             refusals = self._sends.take_refusals()
         for refusal in refusals:
             self._refuse(refusal)
-        num_errands = len(self._errands)
-        for _ in range(num_errands):
+        is_owed, until = self.is_owed, time.monotonic() + ERRANDS_SECONDS
+        while self._errands and time.monotonic() < until:
             self._errands.popleft()()
-        return bool(messages or num_errands)
+        return bool(messages) or is_owed
 
     def greet(self, address: bytes) -> None:
         """Asks this peer whether it is there."""
