@@ -1,0 +1,185 @@
+"""Which worker holds which KV blocks, on which tier: a compact table in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fleet import block_kernels as kernels
+from fleet.block_kernels import (
+    FEW,
+    NUM_FREE_FEW,
+    NUM_FREE_MANY,
+    NUM_TIERS,
+    NUM_USED,
+    WORD_BITS,
+    State,
+)
+
+BlockKeys = NDArray[np.uint64]
+T = TypeVar("T", bound=np.generic)
+
+MAX_WORKERS = 1 << 14
+FIRST_SLOTS = 1 << 12
+FIRST_RECORDS = 1 << 6
+PURGE_SLOTS = 1 << 16
+
+
+class Tier(IntEnum):
+    """Where a worker holds a block."""
+
+    DEVICE = 0
+    HOST = 1
+    DISK = 2
+    EXPECTED = 3  # on its device soon: a request was routed there
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Blocks from the first that each worker holds, by worker number: on its device, or
+    expected there; and on any tier.
+    """
+
+    on_device: NDArray[np.int32]
+    anywhere: NDArray[np.int32]
+
+
+class BlockTable:
+    """A block is known by a 64-bit key that is not 0, a worker by a small number.
+
+    One thread changes it. Takes about 20 bytes a block that one worker holds, 40 while it grows.
+    """
+
+    def __init__(self) -> None:
+        counts = np.zeros(WORD_BITS * NUM_TIERS, np.int64)
+        self._state = State(
+            np.zeros(FIRST_SLOTS, np.uint64),
+            np.zeros(FIRST_SLOTS, np.uint32),
+            np.zeros((0, FEW + 1), np.uint16),
+            np.zeros(0, np.int32),
+            np.zeros((0, 1, NUM_TIERS), np.uint64),
+            np.zeros(0, np.int32),
+            np.zeros(0, np.int32),
+            counts,
+            np.zeros(3, np.int64),
+        )
+
+    @property
+    def num_blocks(self) -> int:
+        """Distinct ones."""
+        return int(self._state.sizes[NUM_USED])
+
+    @property
+    def num_entries(self) -> int:
+        """Blocks, each as often as it is held."""
+        return int(self._state.counts.sum())
+
+    @property
+    def num_bytes(self) -> int:
+        """Of memory."""
+        return sum(array.nbytes for array in self._state)
+
+    @property
+    def max_workers(self) -> int:
+        """Numbers below this one have been used; it grows."""
+        return int(self._state.many.shape[1]) * WORD_BITS
+
+    def num_held(self, worker: int, tier: Tier) -> int:
+        return int(self._state.counts[worker * NUM_TIERS + tier]) if self._knows(worker) else 0
+
+    def add(self, worker: int, tier: Tier, keys: BlockKeys) -> None:
+        """`worker` holds these blocks now."""
+        if not self._knows(worker):
+            self._widen(worker)
+        while len(keys):
+            keys = keys[kernels.add(self._state, keys, worker * NUM_TIERS + tier) :]
+            if len(keys):
+                self._grow()
+
+    def remove(self, worker: int, tier: Tier, keys: BlockKeys) -> None:
+        """`worker` holds them no more. Those that it does not hold are ignored."""
+        if self._knows(worker):
+            kernels.remove(self._state, keys, worker * NUM_TIERS + tier)
+
+    def purge(self, worker: int, tier: Tier) -> Iterator[None]:
+        """`worker` holds nothing any more once this is exhausted.
+
+        In steps of about a millisecond; meanwhile other workers' blocks may change.
+        """
+        holder = worker * NUM_TIERS + tier
+        while self.num_held(worker, tier):
+            for first in range(0, len(self._state.keys), PURGE_SLOTS):
+                end = min(first + PURGE_SLOTS, len(self._state.keys))
+                kernels.purge(self._state, holder, first, end)
+                yield
+                if not self.num_held(worker, tier):
+                    return
+
+    def match(self, keys: BlockKeys) -> Match:
+        """For the blocks of one prompt, in their order."""
+        on_device = np.zeros(self.max_workers, np.int32)
+        anywhere = np.zeros(self.max_workers, np.int32)
+        kernels.match(self._state, keys, on_device, anywhere)
+        return Match(on_device, anywhere)
+
+    def _knows(self, worker: int) -> bool:
+        return worker < self.max_workers
+
+    def _widen(self, worker: int) -> None:
+        if worker >= MAX_WORKERS:
+            raise ValueError(f"worker {worker}: there are up to {MAX_WORKERS}")
+        many, num_words = self._state.many, self._state.many.shape[1]
+        while worker >= num_words * WORD_BITS:
+            num_words *= 2
+        wider = np.zeros((len(many), num_words, NUM_TIERS), np.uint64)
+        wider[:, : many.shape[1]] = many
+        counts = np.zeros(num_words * WORD_BITS * NUM_TIERS, np.int64)
+        counts[: len(self._state.counts)] = self._state.counts
+        self._state = self._state._replace(many=wider, counts=counts)
+
+    def _grow(self) -> None:
+        """Whatever has no room left."""
+        state, sizes = self._state, self._state.sizes
+        if sizes[NUM_USED] >= len(state.keys) * kernels.MOST_EIGHTHS // 8:
+            keys = np.zeros(2 * len(state.keys), np.uint64)
+            values = np.zeros(len(keys), np.uint32)
+            kernels.move_all(state, keys, values)
+            state = state._replace(keys=keys, values=values)
+        if not sizes[NUM_FREE_FEW]:
+            number = more(len(state.few))
+            sizes[NUM_FREE_FEW] = number - len(state.few)
+            state = state._replace(
+                few=longer(state.few, number), free_few=numbers(len(state.few), number)
+            )
+        if not sizes[NUM_FREE_MANY]:
+            number = more(len(state.many))
+            sizes[NUM_FREE_MANY] = number - len(state.many)
+            state = state._replace(
+                many=longer(state.many, number),
+                many_sizes=longer(state.many_sizes, number),
+                free_many=numbers(len(state.many), number),
+            )
+        self._state = state
+
+
+def more(number: int) -> int:
+    return max(FIRST_RECORDS, number + number // 2)
+
+
+def longer(array: NDArray[T], number: int) -> NDArray[T]:
+    """The same, with zeros behind."""
+    grown = np.zeros((number, *array.shape[1:]), array.dtype)
+    grown[: len(array)] = array
+    return grown
+
+
+def numbers(first: int, end: int) -> NDArray[np.int32]:
+    """These, and room for all up to `end`."""
+    free = np.zeros(end, np.int32)
+    free[: end - first] = np.arange(first, end)
+    return free
