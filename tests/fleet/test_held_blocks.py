@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+
+from fleet import held_blocks
+from fleet.block_news import Cleared, Removed, Stored, pack, unpack
+from fleet.block_table import Tier
+from fleet.held_blocks import HeldBlocks
+
+
+def test_only_what_changes_is_told() -> None:
+    held = HeldBlocks("w/1")
+    held.store(Tier.DEVICE, [1, 2])
+    held.store(Tier.DEVICE, [2, 3])
+    held.remove(Tier.DEVICE, [1, 9])
+    held.remove(Tier.HOST, [1])
+    held.clear(Tier.DISK)
+    batch = held.take_batch()
+    assert batch is not None
+    assert (batch.worker, batch.number) == ("w/1", 1)
+    assert batch.news == (
+        Stored(Tier.DEVICE, pack([1, 2])),
+        Stored(Tier.DEVICE, pack([3])),
+        Removed(Tier.DEVICE, pack([1])),
+    )
+    assert held.take_batch() is None
+    assert len(held) == 2
+
+
+def test_tiers_are_kept_apart_and_cleared_apart() -> None:
+    held = HeldBlocks("w/1")
+    held.store(Tier.DEVICE, [1])
+    held.store(Tier.HOST, [1])
+    held.clear(Tier.DEVICE)
+    batch = held.take_batch()
+    assert batch is not None
+    assert batch.news[-1] == Cleared(Tier.DEVICE)
+    assert {tier: unpack(keys).tolist() for tier, keys in held.snapshot().tiers.items()} == {
+        Tier.HOST: [1]
+    }
+
+
+def test_batches_are_numbered_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_blocks, "MAX_NEWS", 2)
+    monkeypatch.setattr(held_blocks, "MAX_KEYS", 3)
+    held = HeldBlocks("w/1")
+    held.store(Tier.DEVICE, range(1, 9))
+    batches = [held.take_batch(), held.take_batch(), held.take_batch()]
+    told = [
+        [unpack(news.keys).tolist() for news in batch.news if isinstance(news, Stored)]
+        for batch in batches
+        if batch
+    ]
+    assert told == [[[1, 2, 3], [4, 5, 6]], [[7, 8]]]
+    assert held.number == 2
+
+
+def test_a_snapshot_takes_the_place_of_what_was_not_told() -> None:
+    held = HeldBlocks("w/1")
+    held.store(Tier.DEVICE, [1])
+    assert held.take_batch() is not None
+    held.store(Tier.DEVICE, [2])
+    snapshot = held.snapshot()
+    assert (snapshot.number, sorted(unpack(snapshot.tiers[Tier.DEVICE]))) == (1, [1, 2])
+    assert not held.has_news
