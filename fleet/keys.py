@@ -33,3 +33,12 @@ class FleetKeys:
     def worker(self, worker_id: str) -> str:
         """A string with a TTL: the member as `Member.encode` writes it."""
         return f"baton:{SCHEMA}:{self.fleet}:worker:{worker_id}"
+
+    @property
+    def block_log(self) -> str:
+        """A stream: what workers tell of their blocks, as `block_news.Batch`."""
+        return f"baton:{SCHEMA}:{self.fleet}:block-log"
+
+    def blocks(self, worker: str) -> str:
+        """A string with a TTL: `block_news.Snapshot` of "worker_id/incarnation"."""
+        return f"baton:{SCHEMA}:{self.fleet}:blocks:{worker}"

@@ -1,0 +1,154 @@
+"""The log of blocks over the Redis protocol."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from redis.asyncio import Redis
+
+from fleet.block_log import Reading
+from fleet.block_news import Batch, Snapshot, decode_batch, decode_snapshot, encode
+from fleet.connection import bounded, connect
+from fleet.keys import FleetKeys
+from fleet.url import redacted
+
+logger = logging.getLogger(__name__)
+
+# Batches. A worker's snapshot must be younger than the oldest of them.
+MAX_LENGTH = 1 << 16
+MAX_READ = 1024
+# After the last batch of a fleet that is gone.
+LOG_SECONDS = 3600
+BATCH = "b"
+START = "0-0"
+
+
+class RedisBlockLog:
+    """A stream, trimmed, and a string with a TTL for each worker's snapshot: see FleetKeys.
+
+    An async context manager: leaving it closes the connections, nothing else.
+    """
+
+    def __init__(
+        self, client: Redis, fleet: str, server: str = "redis", max_length: int = MAX_LENGTH
+    ) -> None:
+        self._client = client
+        self._server = server
+        self._keys = FleetKeys(fleet)
+        self._max_length = max_length
+        self._has_complained = False
+
+    @classmethod
+    def connect(cls, url: str, fleet: str) -> Self:
+        """Connects at the first call. Raises BadFleetUrl, or ValueError for a bad fleet name."""
+        return cls(connect(url), fleet, redacted(url))
+
+    async def tell(self, batch: Batch) -> None:
+        async with bounded(self._server), self._client.pipeline(transaction=False) as pipe:
+            pipe.xadd(
+                self._keys.block_log,
+                {BATCH: encode(batch)},
+                maxlen=self._max_length,
+                approximate=True,
+            )
+            pipe.expire(self._keys.block_log, LOG_SECONDS)
+            await pipe.execute()
+
+    async def put(self, snapshot: Snapshot, lease_seconds: float) -> None:
+        async with bounded(self._server):
+            key = self._keys.blocks(snapshot.worker)
+            await self._client.set(key, encode(snapshot), px=milliseconds(lease_seconds))
+
+    async def renew(self, worker: str, lease_seconds: float) -> bool:
+        async with bounded(self._server):
+            key = self._keys.blocks(worker)
+            return bool(await self._client.pexpire(key, milliseconds(lease_seconds)))
+
+    async def drop(self, worker: str) -> None:
+        async with bounded(self._server):
+            await self._client.delete(self._keys.blocks(worker))
+
+    async def snapshots(self, workers: Sequence[str]) -> tuple[Snapshot, ...]:
+        if not workers:
+            return ()
+        async with bounded(self._server):
+            found = await self._client.mget([self._keys.blocks(each) for each in workers])
+        decoded = (self._decode(decode_snapshot, data) for data in found if data is not None)
+        return tuple(each for each in decoded if isinstance(each, Snapshot))
+
+    async def end(self) -> str:
+        async with bounded(self._server):
+            last = await self._client.xrevrange(self._keys.block_log, count=1)
+        return first_name(last) if last else START
+
+    async def read(self, place: str, wait_seconds: float) -> Reading:
+        log = self._keys.block_log
+        async with bounded(self._server):
+            block = milliseconds(min(wait_seconds, 2.0)) if wait_seconds > 0 else None
+            found = await self._client.xread({log: place}, count=MAX_READ, block=block)
+            oldest = await self._client.xrange(log, count=1)
+        entries = entries_of(found)
+        batches = [self._decode(decode_batch, fields.get(BATCH.encode())) for _, fields in entries]
+        return Reading(
+            tuple(each for each in batches if isinstance(each, Batch)),
+            entries[-1][0] if entries else place,
+            has_gap=place != START
+            and (not oldest or number_of(first_name(oldest)) > number_of(place)),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._client.aclose()
+
+    def _decode(self, decode: Any, data: bytes | str | None) -> Batch | Snapshot | None:
+        try:
+            found: Batch | Snapshot = decode(data or b"")
+        except ValueError as error:
+            if not self._has_complained:
+                self._has_complained = True
+                logger.warning("the fleet's log of blocks holds what is unreadable: %s", error)
+            return None
+        return found
+
+    def __repr__(self) -> str:
+        return f"<RedisBlockLog {self._keys.fleet} at {self._server}>"
+
+
+def entries_of(found: Any) -> list[tuple[str, dict[bytes, bytes]]]:
+    """Of one stream, in both versions of the protocol."""
+    if not found:
+        return []
+    streams = found.values() if isinstance(found, dict) else [entries for _, entries in found]
+    (entries,) = streams
+    if isinstance(found, dict):
+        (entries,) = entries
+    return [(text(name), fields) for name, fields in entries]
+
+
+def first_name(entries: Sequence[Sequence[Any]]) -> str:
+    """The id of the first of a stream's entries."""
+    return text(entries[0][0])
+
+
+def number_of(name: str) -> tuple[int, int]:
+    """An entry's id, to be compared."""
+    first, _, second = name.partition("-")
+    return int(first), int(second or 0)
+
+
+def milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+def text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,143 @@
+"""The contract of BlockLog, over every implementation."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+from fakeredis import FakeAsyncRedis, FakeServer
+from redis.asyncio import Redis
+
+from fleet.block_news import Batch, Snapshot, Stored, pack
+from fleet.block_table import Tier
+from fleet.connection import connect
+from fleet.errors import FleetUnavailable
+from fleet.redis_block_log import RedisBlockLog
+from tests.fleet.builders import eventually
+from tests.fleet.server import RunningValkey
+
+LONG = 60.0
+FEW = 16
+
+
+def batch(number: int, worker: str = "a/1") -> Batch:
+    return Batch(worker, number, (Stored(Tier.DEVICE, pack([number])),))
+
+
+def snapshot(number: int, worker: str = "a/1") -> Snapshot:
+    return Snapshot(worker, number, {Tier.DEVICE: pack([1, 2])})
+
+
+@pytest.fixture(params=["fakeredis", "valkey"])
+async def log(request: pytest.FixtureRequest, fleet: str, stack: AsyncExitStack) -> RedisBlockLog:
+    """Each implementation; the log is cut after a few batches."""
+    client: Redis
+    if request.param == "fakeredis":
+        client = FakeAsyncRedis(server=FakeServer())
+    else:
+        client = connect(request.getfixturevalue("valkey").url)
+    return await stack.enter_async_context(RedisBlockLog(client, fleet, max_length=FEW))
+
+
+async def test_what_is_told_is_read_once_and_in_order(log: RedisBlockLog) -> None:
+    place = await log.end()
+    for number in (1, 2, 3):
+        await log.tell(batch(number))
+    reading = await log.read(place, 0.0)
+    assert reading.batches == (batch(1), batch(2), batch(3))
+    assert not reading.has_gap
+    assert (await log.read(reading.place, 0.0)).batches == ()
+    assert await log.end() == reading.place
+
+
+async def test_who_begins_at_the_end_reads_only_what_is_new(log: RedisBlockLog) -> None:
+    await log.tell(batch(1))
+    place = await log.end()
+    await log.tell(batch(2))
+    assert (await log.read(place, 0.0)).batches == (batch(2),)
+
+
+async def test_a_reader_waits_for_news(log: RedisBlockLog) -> None:
+    await log.tell(batch(1))
+    place = await log.end()
+    reading = asyncio.ensure_future(log.read(place, 2.0))
+    await asyncio.sleep(0.05)
+    await log.tell(batch(2))
+    assert (await reading).batches == (batch(2),)
+
+
+async def test_the_log_is_bounded_and_who_fell_behind_is_told(log: RedisBlockLog) -> None:
+    await log.tell(batch(1))
+    place = await log.end()
+    for number in range(2, 1000):
+        await log.tell(batch(number))
+    reading = await log.read(place, 0.0)
+    assert reading.has_gap
+    assert len(reading.batches) < 500
+    assert reading.batches[-1] == batch(999)
+    assert not (await log.read(reading.place, 0.0)).has_gap
+
+
+async def test_snapshots_are_found_by_worker(log: RedisBlockLog) -> None:
+    await log.put(snapshot(1), LONG)
+    await log.put(snapshot(5), LONG)
+    await log.put(snapshot(2, "b/1"), LONG)
+    found = await log.snapshots(["b/1", "a/1", "nobody/1"])
+    assert found == (snapshot(2, "b/1"), snapshot(5))
+    assert await log.snapshots([]) == ()
+
+
+async def test_a_snapshot_lives_as_long_as_its_lease(log: RedisBlockLog) -> None:
+    await log.put(snapshot(1), 0.2)
+    assert await log.renew("a/1", LONG)
+    await log.put(snapshot(1, "b/1"), 0.05)
+    await eventually(lambda: gone(log, "b/1"))
+    assert not await log.renew("b/1", LONG)
+    await asyncio.sleep(0.2)
+    assert await log.snapshots(["a/1", "b/1"]) == (snapshot(1),)
+    await log.drop("a/1")
+    await log.drop("a/1")
+    assert await log.snapshots(["a/1"]) == ()
+
+
+async def gone(log: RedisBlockLog, worker: str) -> bool:
+    return not await log.snapshots([worker])
+
+
+async def test_fleets_do_not_see_each_other(valkey: RunningValkey, fleet: str) -> None:
+    async with (
+        RedisBlockLog.connect(valkey.url, fleet) as ours,
+        RedisBlockLog.connect(valkey.url, f"{fleet}-other") as theirs,
+    ):
+        place = await theirs.end()
+        await ours.tell(batch(1))
+        await ours.put(snapshot(1), LONG)
+        assert (await theirs.read(place, 0.0)).batches == ()
+        assert await theirs.snapshots(["a/1"]) == ()
+
+
+async def test_what_is_unreadable_is_passed_over(valkey: RunningValkey, fleet: str) -> None:
+    async with RedisBlockLog.connect(valkey.url, fleet) as log:
+        place = await log.end()
+        client = connect(valkey.url)
+        await client.xadd(log._keys.block_log, {"b": b"nonsense"})
+        await client.xadd(log._keys.block_log, {"other": b"field"})
+        await client.set(log._keys.blocks("a/1"), b"nonsense")
+        await client.aclose()
+        await log.tell(batch(1))
+        assert (await log.read(place, 0.0)).batches == (batch(1),)
+        assert await log.snapshots(["a/1"]) == ()
+
+
+async def test_a_server_that_has_lost_its_state_shows_as_a_gap(
+    own_valkey: RunningValkey, fleet: str
+) -> None:
+    async with RedisBlockLog.connect(own_valkey.url, fleet) as log:
+        await log.tell(batch(1))
+        place = await log.end()
+        own_valkey.stop()
+        with pytest.raises(FleetUnavailable):
+            await log.read(place, 0.0)
+        own_valkey.start()
+        assert (await log.read(place, 0.0)).has_gap
