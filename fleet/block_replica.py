@@ -15,11 +15,15 @@ MAX_EARLY = 1024
 
 @dataclass(slots=True)
 class _Told:
-    """What one worker has said so far. `early` are batches that came after a gap."""
+    """What one worker has said so far. `early` are batches that came after a gap.
+
+    `is_doubtful`: there may be a gap that no batch has shown yet.
+    """
 
     row: int
     number: int = -1
     early: dict[int, Batch] = field(default_factory=dict)
+    is_doubtful: bool = True
 
 
 class BlockReplica:
@@ -53,7 +57,7 @@ class BlockReplica:
     def is_whole(self, worker: str) -> bool:
         """False until a snapshot of it has been learned, and after a gap in its batches."""
         told = self._told.get(worker)
-        return told is not None and told.number >= 0 and not told.early
+        return told is not None and not told.is_doubtful and not told.early
 
     def meet(self, worker: str) -> None:
         """It is in the fleet: a snapshot of it is wanted."""
@@ -65,10 +69,18 @@ class BlockReplica:
         if told := self._told.pop(worker, None):
             self._empty(told.row)
 
+    def doubt(self, worker: str) -> None:
+        """Something may have been missed: a snapshot of it is wanted."""
+        if told := self._told.get(worker):
+            told.is_doubtful = True
+
     def learn(self, snapshot: Snapshot) -> None:
-        """Does nothing if later news of it are known, or if it is not in the fleet."""
+        """Changes nothing if later news of it are known, or if it is not in the fleet."""
         told = self._told.get(snapshot.worker)
-        if told is None or snapshot.number <= told.number:
+        if told is None or snapshot.number < told.number:
+            return
+        told.is_doubtful = False
+        if snapshot.number == told.number:
             return
         if told.number >= 0:
             self._empty(told.row)
@@ -115,6 +127,7 @@ class BlockReplica:
             else:
                 self._table.remove(told.row, tier, unpack(news.keys))
         told.number = batch.number
+        told.is_doubtful = False
 
     def _new_row(self) -> int:
         if self._free:

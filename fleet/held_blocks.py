@@ -18,41 +18,40 @@ from fleet.block_news import (
 )
 from fleet.block_table import Tier
 
+MAX_UNTOLD = 1 << 16
+
 
 class HeldBlocks:
     """Pure. Block keys are 64-bit numbers; 0 is none.
 
-    What is stored and removed again before it was told is told nobody.
+    News that nobody takes are given up at a bound; then only a new beginning tells the truth.
     """
 
     def __init__(self, worker: str) -> None:
         self.worker = worker
         self.number = 0
+        self.has_given_up = False
         self._held: dict[Tier, set[int]] = {}
         self._news: list[News] = []
 
     def __len__(self) -> int:
         return sum(map(len, self._held.values()))
 
-    @property
-    def has_news(self) -> bool:
-        return bool(self._news)
-
     def store(self, tier: Tier, keys: Iterable[int]) -> None:
         held = self._held.setdefault(tier, set())
-        new = [key for key in keys if key not in held]
+        new = [key for key in dict.fromkeys(keys) if key not in held]
         held.update(new)
-        self._news += (Stored(tier, pack(part)) for part in parts(new))
+        self._note(Stored(tier, pack(part)) for part in parts(new))
 
     def remove(self, tier: Tier, keys: Iterable[int]) -> None:
         held = self._held.setdefault(tier, set())
-        gone = [key for key in keys if key in held]
+        gone = [key for key in dict.fromkeys(keys) if key in held]
         held.difference_update(gone)
-        self._news += (Removed(tier, pack(part)) for part in parts(gone))
+        self._note(Removed(tier, pack(part)) for part in parts(gone))
 
     def clear(self, tier: Tier) -> None:
         if self._held.pop(tier, None):
-            self._news.append(Cleared(tier))
+            self._note([Cleared(tier)])
 
     def take_batch(self) -> Batch | None:
         """The oldest news, if there are any."""
@@ -63,11 +62,28 @@ class HeldBlocks:
         return Batch(self.worker, self.number, tuple(news))
 
     def snapshot(self) -> Snapshot:
-        """All that is held; it takes the place of what has not been told."""
-        self._news = []
-        return Snapshot(
-            self.worker, self.number, {tier: pack(held) for tier, held in self._held.items()}
-        )
+        """All that is held. News that are in it already do no harm when they follow."""
+        tiers: dict[int, bytes] = {tier: pack(held) for tier, held in self._held.items()}
+        return Snapshot(self.worker, self.number, tiers)
+
+    def begin_again(self) -> tuple[Snapshot, Batch]:
+        """In the place of all news: a snapshot under a number that no batch has, and a batch that
+        makes those who follow ask for it.
+        """
+        self._news.clear()
+        self.has_given_up = False
+        self.number += 1
+        snapshot = self.snapshot()
+        self.number += 1
+        return snapshot, Batch(self.worker, self.number, ())
+
+    def _note(self, news: Iterable[News]) -> None:
+        if self.has_given_up:
+            return
+        self._news += news
+        if len(self._news) > MAX_UNTOLD:
+            self._news.clear()
+            self.has_given_up = True
 
 
 def parts(keys: Sequence[int]) -> Iterator[Sequence[int]]:

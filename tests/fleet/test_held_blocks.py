@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fleet import held_blocks
-from fleet.block_news import Cleared, Removed, Stored, pack, unpack
+from fleet.block_news import Batch, Cleared, Removed, Stored, pack, unpack
 from fleet.block_table import Tier
 from fleet.held_blocks import HeldBlocks
 
@@ -55,11 +55,25 @@ def test_batches_are_numbered_and_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     assert held.number == 2
 
 
-def test_a_snapshot_takes_the_place_of_what_was_not_told() -> None:
+def test_a_new_beginning_takes_the_place_of_what_was_not_told() -> None:
+    """Its snapshot has a number of its own: who follows the batches sees that one is missing."""
     held = HeldBlocks("w/1")
     held.store(Tier.DEVICE, [1])
     assert held.take_batch() is not None
     held.store(Tier.DEVICE, [2])
-    snapshot = held.snapshot()
-    assert (snapshot.number, sorted(unpack(snapshot.tiers[Tier.DEVICE]))) == (1, [1, 2])
-    assert not held.has_news
+    snapshot, batch = held.begin_again()
+    assert (snapshot.number, sorted(unpack(snapshot.tiers[Tier.DEVICE]))) == (2, [1, 2])
+    assert batch == Batch("w/1", 3, ())
+    assert held.take_batch() is None
+
+
+def test_news_that_nobody_takes_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_blocks, "MAX_UNTOLD", 2)
+    held = HeldBlocks("w/1")
+    for key in range(1, 6):
+        held.store(Tier.DEVICE, [key])
+    assert held.has_given_up
+    assert held.take_batch() is None
+    assert len(unpack(held.begin_again()[0].tiers[Tier.DEVICE])) == 5
+    held.store(Tier.DEVICE, [9])
+    assert held.take_batch() is not None

@@ -1,0 +1,108 @@
+"""Keeps a gateway's replica of the blocks that workers hold up to date."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import NoReturn
+
+from fleet.backoff import Backoff
+from fleet.block_log import BlockLog, Reading
+from fleet.block_replica import BlockReplica
+from fleet.errors import FleetUnavailable
+
+READ_SECONDS = 1.0
+ASK_SECONDS = 1.0
+# Steps of cleaning between two readings, each of about a millisecond.
+CLEANING_STEPS = 4
+
+logger = logging.getLogger(__name__)
+
+
+class BlockWatch:
+    """Reads the log while `run` runs. While the server is away, the replica stays as it is.
+
+    `meet` and `part` tell of the workers that are in the fleet. `is_current`: the last reading
+    succeeded, and nothing is missing.
+    """
+
+    def __init__(
+        self, log: BlockLog, replica: BlockReplica | None = None, backoff: Backoff | None = None
+    ) -> None:
+        self.replica = replica or BlockReplica()
+        self._log = log
+        self._backoff = backoff or Backoff()
+        self._place: str | None = None
+        self._wanted: dict[str, float] = {}  # from when on to ask for its snapshot
+        self._is_reached = False
+
+    @property
+    def is_current(self) -> bool:
+        return self._is_reached and not self._wanted
+
+    def meet(self, worker: str) -> None:
+        """It is in the fleet."""
+        self.replica.meet(worker)
+        self._wanted.setdefault(worker, 0.0)
+
+    def part(self, worker: str) -> None:
+        """It has left the fleet."""
+        self.replica.part(worker)
+        self._wanted.pop(worker, None)
+
+    async def run(self) -> NoReturn:
+        """Endless."""
+        while True:
+            try:
+                await self._read()
+            except FleetUnavailable as outage:
+                await asyncio.sleep(self._note_outage(outage))
+            else:
+                self._note_contact()
+
+    async def _read(self) -> None:
+        """The place is noted before snapshots are taken, so that nothing falls in between."""
+        if self._place is None:
+            self._place = await self._log.end()
+        await self._ask()
+        reading = await self._log.read(self._place, 0.0 if self._clean() else READ_SECONDS)
+        self._place = reading.place
+        self._take(reading)
+
+    async def _ask(self) -> None:
+        now = time.monotonic()
+        due = [worker for worker, at in self._wanted.items() if at <= now]
+        for snapshot in await self._log.snapshots(due):
+            self.replica.learn(snapshot)
+        for worker in due:
+            if self.replica.is_whole(worker):
+                self._wanted.pop(worker, None)
+            elif worker in self._wanted:
+                self._wanted[worker] = now + ASK_SECONDS
+
+    def _take(self, reading: Reading) -> None:
+        for batch in reading.batches:
+            if not self.replica.hear(batch):
+                self._wanted.setdefault(batch.worker, 0.0)
+        if reading.has_gap:
+            logger.warning("the log of blocks has been cut or lost: reading all snapshots again")
+            self._wanted |= dict.fromkeys(self.replica.rows, 0.0)
+            for worker in self.replica.rows:
+                self.replica.doubt(worker)
+
+    def _clean(self) -> bool:
+        """A few steps. False if nothing is left to do."""
+        return all(self.replica.clean() for _ in range(CLEANING_STEPS))
+
+    def _note_outage(self, outage: FleetUnavailable) -> float:
+        if not self._backoff.failures:
+            logger.warning("%s; going on with what is known of workers' blocks", outage)
+        self._is_reached = False
+        return self._backoff.next()
+
+    def _note_contact(self) -> None:
+        if self._backoff.failures:
+            logger.warning("fleet state is back; following workers' blocks again")
+        self._backoff.reset()
+        self._is_reached = True
