@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -60,7 +60,9 @@ def metavar(name: str, field: FieldInfo) -> str:
 
 
 def explain(field: FieldInfo) -> str:
-    """The description, with the default unless the description tells of it."""
+    """The description, with the values that there are, and the default unless it tells of it."""
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    text = f"{field.description}: {', '.join(map(str, choices))}" if choices else field.description
     if field.default in (None, ""):
-        return str(field.description)
-    return f"{field.description} (default: {field.default})"
+        return str(text)
+    return f"{text} (default: {field.default})"

@@ -109,7 +109,15 @@ def check_offload(settings: UpSettings) -> None:
 
 def check_connector(settings: UpSettings) -> None:
     """Raises BadSettings."""
-    if settings.kv_connector == "nixl" and find_spec("nixl") is None:
+    if settings.kv_connector != "nixl":
+        return
+    for flag, value, usual in (
+        ("--kv-wire", settings.kv_wire, "raw"),
+        ("--kv-staging", settings.kv_staging, "host"),
+    ):
+        if value != usual:
+            raise BadSettings(f"{flag}: not with --kv-connector nixl, which moves KV as it is")
+    if find_spec("nixl") is None:
         raise BadSettings("--kv-connector nixl: NIXL is not installed: `make setup NIXL=1`")
 
 

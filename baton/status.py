@@ -44,7 +44,7 @@ def status(folder: RunFolder, console: Console) -> int:
 def headline(state: RunState) -> str:
     age = duration(time.time() - state.started_at)
     what = f"Serving {state.model} at {state.url}/v1" if state.is_up else f"Starting {state.model}"
-    return f"{what} since {age}, supervisor {state.supervisor.pid}"
+    return f"{what} for {age}, supervisor {state.supervisor.pid}"
 
 
 def row(process: ProcessState, view: WorkerView | None) -> tuple[str, ...]:

@@ -169,7 +169,11 @@ COUNTERS: tuple[tuple[str, str, Read], ...] = (
 
 BY_CAUSE: tuple[tuple[str, str, ReadCauses], ...] = (
     ("tickets_refused", "Tickets that it did not take", lambda r: r.tickets.refused),
-    ("transfer_failures", "Tickets that ended without use", lambda r: r.transfers.failures),
+    (
+        "transfer_failures",
+        "By send_, load_, demand_ and cause; each rank",
+        lambda r: r.transfers.failures,
+    ),
 )
 
 

@@ -16,6 +16,7 @@ from kvtransfer.connector_worker import WorkerHalf
 from kvtransfer.envelope import Envelope, HostEnvelope
 from kvtransfer.errors import LayoutUnsupported
 from kvtransfer.faults import CorruptingTransport, FalsifyingEnvelope
+from kvtransfer.messages import MAX_LAYOUT_CHARS
 from kvtransfer.mover import Mover, slots_of
 from kvtransfer.mover_config import MoverConfig
 from kvtransfer.seal import Seal
@@ -46,6 +47,10 @@ def open_worker_half(
     """
     layers = dict(sorted(kv_caches.items(), key=lambda each: extract_layer_index(each[0])))
     layout = layout_of(config, kv_config, layers)
+    if len(layout.to_json()) > MAX_LAYOUT_CHARS:
+        raise LayoutUnsupported(
+            f"the KV layout takes more than {MAX_LAYOUT_CHARS} characters to say"
+        )
     cache = TorchPagedCache(list(layers.values()), layout, config.parallel_config.rank)
     seal = Seal(FleetKey.read(extra["fleet_key_file"]))
     mover = make_mover(cache, seal, extra)
@@ -59,7 +64,7 @@ def make_mover(cache: TorchPagedCache, seal: Seal, extra: Mapping[str, Any]) -> 
     is a GPU.
     """
     settings = {key: extra[key] for key in MOVER_SETTINGS if key in extra}
-    config = MoverConfig(wire=WireFormat(extra.get("wire", "raw")), **settings)
+    config = MoverConfig(wire=WireFormat(extra.get("wire", "raw")), **settings).with_pings()
     transport = make_transport(extra)
     if extra.get("staging") != "device":
         slots = pinned if cache.device.type == "cuda" else allocate

@@ -29,6 +29,7 @@ class WorkerHalf:
         self._layers = {name: index for index, name in enumerate(layers)}
         self._first_layer = cache.layout.shard(cache.rank).first_layer
         self._last_stats = Transfers()
+        self._unmarked: set[int] = set()  # layers that no hook has covered in this step
 
     @property
     def mover(self) -> Mover:
@@ -60,20 +61,22 @@ class WorkerHalf:
             )
             self._mover.post(change)
         if orders.computations:
-            self._mark_all_computed()  # blocks from the prefix cache may be another step's
+            self._unmarked = set(self._layers.values())
+            self._mark_computed(self._unmarked)  # the prefix cache's blocks, of steps before
             self._mover.post(partial(self._open_sends, orders.computations))
 
     def layer_done(self, orders: StepOrders, layer_name: str) -> None:
         """Within the forward pass, after a layer has written its KV."""
         if orders.computations:
             layer = self._layers[layer_name]
-            self._cache.mark_computed(layer)
+            self._mark_computed([layer])
+            self._unmarked.discard(layer)
             self._mover.post(partial(self._layer_computed, layer, orders.computations))
 
     def end(self, orders: StepOrders) -> None:
         """After the forward pass: sweeps up the layers that no hook has covered."""
         if orders.computations:
-            self._mark_all_computed()
+            self._mark_computed(self._unmarked)
             self._mover.post(partial(self._all_computed, orders.computations))
 
     def take_finished(self) -> Finished:
@@ -94,8 +97,9 @@ class WorkerHalf:
     def close(self) -> None:
         self._mover.stop()
 
-    def _mark_all_computed(self) -> None:
-        for layer in self._layers.values():
+    def _mark_computed(self, layers: Iterable[int]) -> None:
+        """What has been given to the device so far, in these layers."""
+        for layer in layers:
             self._cache.mark_computed(layer)
 
     def _open_sends(self, computations: list[Computation]) -> None:

@@ -15,6 +15,7 @@ from kvtransfer.wire import WireFormat
 MAX_CONTROL_BYTES = 8000
 MAX_LEASE_SECONDS = 86400
 MAX_REASON_CHARS = 1024
+MAX_LAYOUT_CHARS = 3500
 MAX_RANKS = 1024
 
 Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
@@ -37,7 +38,7 @@ class Demand(msgspec.Struct, frozen=True, array_like=True, tag="demand"):
     load: Id
     rank: Rank
     reply_address: Address
-    layout: Annotated[str, Meta(max_length=3500)]
+    layout: Annotated[str, Meta(max_length=MAX_LAYOUT_CHARS)]
     first_token: Count
     num_tokens: Count
     max_payload_bytes: Count

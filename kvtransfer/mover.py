@@ -196,7 +196,7 @@ class Mover:
             moved |= self._run_inbox()
             self._expire(now)
         moved |= self.dialogue.turn()
-        self._look_after_links(now)
+        moved |= self._look_after_links(now)
         moved |= self._receiver.take()
         moved |= self._receiver.finish()
         moved |= self._sender.finish()
@@ -217,12 +217,15 @@ class Mover:
         for ticket in self.loads.expired(now):
             self.dialogue.fail_load(ticket, Cause.EXPIRED, "nothing came for its lease")
 
-    def _look_after_links(self, now: float) -> None:
-        for address, cause in self._peers.lost(now, (self._sender, self._receiver, self._control)):
+    def _look_after_links(self, now: float) -> bool:
+        """True if a peer was lost: others may have to be told."""
+        lost = list(self._peers.lost(now, (self._sender, self._receiver, self._control)))
+        for address, cause in lost:
             self.dialogue.lose(address, cause)
         self.dialogue.tell_left()
         for address in self._peers.take_due(now):
             self.dialogue.greet(address)
+        return bool(lost)
 
     def _sleep(self) -> None:
         self._is_asleep = True

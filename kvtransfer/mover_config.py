@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvtransfer.errors import StagingTooSmall
 from kvtransfer.segment import HEADER_BYTES
@@ -33,6 +33,10 @@ class MoverConfig:
     stall_seconds: float = 10.0
     ping_seconds: float = 1.0
     wire: WireFormat = WireFormat.RAW
+
+    def with_pings(self) -> MoverConfig:
+        """So that a peer is asked several times before it counts as silent."""
+        return replace(self, ping_seconds=min(self.ping_seconds, self.stall_seconds / 4))
 
     def slots(self, block_bytes: int) -> Slots:
         """For blocks that take `block_bytes` in one layer of this rank. Raises StagingTooSmall."""

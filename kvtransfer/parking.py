@@ -21,7 +21,7 @@ class Parked:
 
 
 class Parking:
-    """Each demand waits for its own lease at most; those of one ticket leave together."""
+    """The demands of a ticket wait together, for the longest of their leases at most."""
 
     def __init__(self) -> None:
         self._parked: dict[bytes, Parked] = {}

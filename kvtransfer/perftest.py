@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             measure_here(options)
     except (TransportUnavailable, OSError, EOFError) as error:
-        sys.exit(str(error) or "the other process has gone")
+        sys.exit(f"error: {error}" if str(error) else "error: the other process has gone")
 
 
 def serve_once(address: str, port: int) -> None:
@@ -52,20 +52,30 @@ def serve_once(address: str, port: int) -> None:
 
 def measure_far(options: Options, host: str, port: int) -> None:
     results = Results()
-    with Client((host, port)) as pipe:
+    try:
+        client = Client((host, port))
+    except ConnectionError as error:
+        reason = f"nobody serves at {host}:{port}: start `--serve {port}` there"
+        raise TransportUnavailable(reason) from error
+    with client as pipe:
         measure_messages(pipe, host, options, options.settings, results)
     report(options, results)
 
 
 def measure_here(options: Options) -> None:
     """Each process has a core of its own, if there are two."""
-    UcxTransport().close()  # says what is missing
+    settings = {"TLS": options.settings.tls} if options.settings.tls else {}
+    try:
+        UcxTransport(settings).close()  # says what is missing
+    except TransportUnavailable as error:
+        way_out = f" (--transport {options.settings.tls})" if settings else ""
+        raise TransportUnavailable(f"{error}{way_out}") from error
     cores = sorted(os.sched_getaffinity(0))
-    settings = replace(options.settings, cores=(cores[0], cores[-1]))
+    pinned = replace(options.settings, cores=(cores[0], cores[-1]))
     results = Results()
     with_other_process(
         partial(serve, far_host=LOOPBACK),
-        lambda pipe: measure_messages(pipe, LOOPBACK, options, settings, results),
+        lambda pipe: measure_messages(pipe, LOOPBACK, options, pinned, results),
     )
     if options.tokens:
         layout = KvLayout(BLOCK_TOKENS, NUM_HEADS, CONTENT_SIZE, KEY_SIZE, DTYPE, (options.layers,))

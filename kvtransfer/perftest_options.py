@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from argparse import ArgumentTypeError
 from dataclasses import dataclass
 
 from kvtransfer.perftest_driver import Settings
 from kvtransfer.perftest_reference import has_reference
 from kvtransfer.perftest_table import size_of
 
+MAX_PORT = 65535
 SIZES = "4k,16k,64k,256k,1m,4m,16m,64m"
 DEFAULTS = Settings()
 
@@ -100,16 +102,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    return tuple(size_of(part) for part in text.split(","))
+    try:
+        return tuple(size_of(part) for part in text.split(","))
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r}: give sizes like {SIZES}") from error
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(f"{number} is too few")
-    return number
+    if not text.isdecimal() or not int(text):
+        raise ArgumentTypeError(f"{text!r}: give a whole number from 1 on")
+    return int(text)
 
 
 def _endpoint(text: str) -> tuple[str, int]:
     address, _, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > MAX_PORT:
+        raise ArgumentTypeError(f"{text!r}: a port is a number up to {MAX_PORT}")
     return address, int(port)

@@ -103,6 +103,7 @@ class EnginePlan:
     def _connector(self) -> dict[str, Any]:
         """Raises BadSettings."""
         if self.kv_connector == "nixl":
+            self._check_nixl()
             return self._nixl()
         if self.kv_staging == "device" and not current_platform.is_cuda_alike():
             raise BadSettings("--kv-staging device: this engine has no GPU: use --kv-staging host")
@@ -122,6 +123,13 @@ class EnginePlan:
                 "ucx": dict(self.ucx),
             },
         }
+
+    def _check_nixl(self) -> None:
+        """Raises BadSettings for what NIXL would not heed."""
+        if self.kv_wire != "raw":
+            raise BadSettings("--kv-wire: NIXL moves KV as it is: leave it out")
+        if self.kv_staging != "host":
+            raise BadSettings("--kv-staging: NIXL moves KV without staging: leave it out")
 
     def _nixl(self) -> dict[str, Any]:
         if find_spec("nixl") is None:

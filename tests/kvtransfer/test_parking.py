@@ -22,7 +22,7 @@ def test_demands_of_one_ticket_leave_together() -> None:
     parking.check_integrity()
 
 
-def test_each_waits_for_its_own_lease() -> None:
+def test_each_ticket_waits_for_its_own_lease() -> None:
     """However long a prompt may wait for its prefill: the gateway knows, this worker does not."""
     parking = Parking()
     parking.park(make_demand(T1, lease_seconds=1000.0), 5.0)
