@@ -125,6 +125,7 @@ class Dialogue:
     def lose(self, address: bytes, cause: Cause) -> None:
         """What this peer was to bring is recomputed, what it was to get is freed."""
         self._links.drop(address)
+        self._peers.forget(address)
         with self._lock:
             for ticket in self._loads.from_address(address):
                 self.fail_load(ticket, cause, "its source is lost")

@@ -41,6 +41,10 @@ class Liveness:
         if peer := self._peers.get(address):
             peer.heard_at = now
 
+    def forget(self, address: bytes) -> None:
+        """What it has said or not does not count for what is expected of it from now on."""
+        self._peers.pop(address, None)
+
     def take_due(self, now: float) -> list[bytes]:
         """Whom to ask now."""
         due = [

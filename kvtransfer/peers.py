@@ -47,6 +47,11 @@ class Peers:
         if link and (address := self._links.address_of(link)):
             self.heard_from(address, now)
 
+    def forget(self, address: bytes) -> None:
+        """All that was expected of it is ended: what comes next has its whole time."""
+        self._sources.forget(address)
+        self._receivers.forget(address)
+
     def lost(self, now: float, traffic: Iterable[Traffic]) -> Iterator[tuple[bytes, Cause]]:
         """Who is gone, and how that shows. Liveness is looked at each `look_seconds` only."""
         yield from self._lost_on_the_way(now, traffic)

@@ -80,6 +80,17 @@ def test_a_stranger_is_not_watched_because_it_speaks() -> None:
     assert repr(liveness) == "<Liveness: 0 watched>"
 
 
+def test_who_was_silent_and_is_given_up_has_its_whole_time_again() -> None:
+    """Else nothing that is asked of it right afterwards would ever have a chance."""
+    liveness = make_liveness()
+    watch(liveness, {A}, 10.0, 13.0)
+    assert liveness.silent(13.0) == [A]
+    liveness.forget(A)
+    watch(liveness, {A}, 13.5, 16.0)
+    assert liveness.silent(16.0) == []
+    assert liveness.silent(16.5) == [A]
+
+
 def test_after_a_pause_of_our_own_everybody_has_time_again() -> None:
     """It was this process that was stopped; the peers' answers may just not have been read."""
     liveness = make_liveness()

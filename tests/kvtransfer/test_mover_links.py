@@ -149,3 +149,24 @@ def test_after_a_pause_of_its_own_a_worker_gives_up_nobody(fleet: Fleet) -> None
     assert decode.wait_for("d1").completed == ["d1"]
     assert prefill.wait_for("p1").sent == ["p1"]
     assert decode.mover.stats().failures == prefill.mover.stats().failures == {}
+
+
+def test_who_was_silent_has_its_whole_time_again_though_requests_never_pause(
+    simulated_fleet: Fleet,
+) -> None:
+    """Else every request would fail at once, before an answer to it can have come."""
+    config = MoverConfig(stall_seconds=1.0, ping_seconds=0.05)
+    rogue, decode = Rogue(simulated_fleet.new_transport()), simulated_fleet.worker(config)
+
+    def ask(number: int) -> None:
+        source = (rogue.transport.address,)
+        decode.load(make_order(make_ticket(number), f"d{number}", source_addresses=source))
+
+    ask(1)
+    assert decode.wait_for("d1").failed == ["d1"]
+    later = range(2, 52)
+    for number in later:
+        ask(number)
+        threading.Event().wait(config.stall_seconds / 500)
+    assert decode.finished().failed == ["d1"]
+    rogue.transport.close()
