@@ -74,7 +74,7 @@ def test_two_hosts_measure_over_a_socket() -> None:
 def test_without_a_server_it_says_so() -> None:
     ran = run("--connect", "127.0.0.1:1")
     assert ran.returncode == 1
-    assert "refused" in ran.stderr
+    assert ran.stderr == "error: nobody serves at 127.0.0.1:1: start `--serve 1` there\n"
     assert "Traceback" not in ran.stderr
 
 

@@ -25,6 +25,11 @@ def main(role: str) -> None:
         "dtype",
         "kv-cache-gib",
         "kv-connector",
+        "staging-mib",
+        "kv-staging",
+        "kv-wire",
+        "kv-stall-seconds",
+        "kv-max-loads",
     ):
         parser.add_argument(f"--{flag}", required=True)
     parser.add_argument("--max-model-len")
