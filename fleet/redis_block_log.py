@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from redis.asyncio import Redis
 
 from fleet.block_log import Reading
 from fleet.block_news import Batch, Snapshot, decode_batch, decode_snapshot, encode
-from fleet.connection import bounded, connect
-from fleet.keys import FleetKeys
-from fleet.url import redacted
+from fleet.connection import bounded
+from fleet.redis_client import RedisClient, milliseconds, text
 
 logger = logging.getLogger(__name__)
 
@@ -26,25 +24,15 @@ BATCH = "b"
 START = "0-0"
 
 
-class RedisBlockLog:
-    """A stream, trimmed, and a string with a TTL for each worker's snapshot: see FleetKeys.
-
-    An async context manager: leaving it closes the connections, nothing else.
-    """
+class RedisBlockLog(RedisClient):
+    """A stream, trimmed, and a string with a TTL for each worker's snapshot: see FleetKeys."""
 
     def __init__(
         self, client: Redis, fleet: str, server: str = "redis", max_length: int = MAX_LENGTH
     ) -> None:
-        self._client = client
-        self._server = server
-        self._keys = FleetKeys(fleet)
+        super().__init__(client, fleet, server)
         self._max_length = max_length
         self._has_complained = False
-
-    @classmethod
-    def connect(cls, url: str, fleet: str) -> Self:
-        """Connects at the first call. Raises BadFleetUrl, or ValueError for a bad fleet name."""
-        return cls(connect(url), fleet, redacted(url))
 
     async def tell(self, batch: Batch) -> None:
         async with bounded(self._server), self._client.pipeline(transaction=False) as pipe:
@@ -99,17 +87,6 @@ class RedisBlockLog:
             and (not oldest or number_of(first_name(oldest)) > number_of(place)),
         )
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._client.aclose()
-
     def _decode(self, decode: Any, data: bytes | str | None) -> Batch | Snapshot | None:
         try:
             found: Batch | Snapshot = decode(data or b"")
@@ -120,18 +97,15 @@ class RedisBlockLog:
             return None
         return found
 
-    def __repr__(self) -> str:
-        return f"<RedisBlockLog {self._keys.fleet} at {self._server}>"
-
 
 def entries_of(found: Any) -> list[tuple[str, dict[bytes, bytes]]]:
     """Of one stream, in both versions of the protocol."""
     if not found:
         return []
-    streams = found.values() if isinstance(found, dict) else [entries for _, entries in found]
-    (entries,) = streams
     if isinstance(found, dict):
-        (entries,) = entries
+        ((entries,),) = found.values()
+    else:
+        ((_, entries),) = found
     return [(text(name), fields) for name, fields in entries]
 
 
@@ -144,11 +118,3 @@ def number_of(name: str) -> tuple[int, int]:
     """An entry's id, to be compared."""
     first, _, second = name.partition("-")
     return int(first), int(second or 0)
-
-
-def milliseconds(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
-
-
-def text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value

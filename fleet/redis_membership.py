@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-from types import TracebackType
-from typing import Self
 
 from redis.asyncio import Redis
 
-from fleet.connection import bounded, connect
+from fleet.connection import bounded
 from fleet.errors import Superseded
-from fleet.keys import FleetKeys
 from fleet.member import Member
-from fleet.url import redacted
+from fleet.redis_client import RedisClient, milliseconds, text
 
 logger = logging.getLogger(__name__)
 
@@ -39,24 +36,14 @@ return 1
 """
 
 
-class RedisMembership:
-    """Each member is a key with a TTL, and a set names them: see FleetKeys.
-
-    An async context manager: leaving it closes the connections, nothing else.
-    """
+class RedisMembership(RedisClient):
+    """Each member is a key with a TTL, and a set names them: see FleetKeys."""
 
     def __init__(self, client: Redis, fleet: str, server: str = "redis") -> None:
-        self._client = client
-        self._server = server
-        self._keys = FleetKeys(fleet)
+        super().__init__(client, fleet, server)
         self._claim = client.register_script(CLAIM)
         self._release = client.register_script(RELEASE)
         self._unreadable: set[str] = set()
-
-    @classmethod
-    def connect(cls, url: str, fleet: str) -> Self:
-        """Connects at the first call. Raises BadFleetUrl, or ValueError for a bad fleet name."""
-        return cls(connect(url), fleet, redacted(url))
 
     async def join(self, member: Member, lease_seconds: float) -> None:
         await self._hold(member, lease_seconds, "join")
@@ -77,24 +64,12 @@ class RedisMembership:
                 found.append(member)
         return tuple(found)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._client.aclose()
-
     async def _hold(self, member: Member, lease_seconds: float, how: str) -> bool:
         if lease_seconds <= 0:
             raise ValueError("a lease lasts longer than 0 seconds")
-        lease_ms = max(1, round(lease_seconds * 1000))
         async with bounded(self._server):
             keys = [self._keys.worker(member.worker_id), self._keys.index]
-            args = (member.encode(), lease_ms, member.worker_id, how)
+            args = (member.encode(), milliseconds(lease_seconds), member.worker_id, how)
             return bool(await self._claim(keys=keys, args=args))
 
     async def _records(self) -> list[tuple[str, bytes | str | None]]:
@@ -121,11 +96,3 @@ class RedisMembership:
             return None
         self._unreadable.discard(worker_id)
         return member
-
-    def __repr__(self) -> str:
-        return f"<RedisMembership {self._keys.fleet} at {self._server}>"
-
-
-def text(value: bytes | str) -> str:
-    """A reply as text, whether or not the client decodes replies."""
-    return value.decode() if isinstance(value, bytes) else value
