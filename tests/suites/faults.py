@@ -83,21 +83,13 @@ def has_another(scene: Scene, incarnation: str) -> bool:
 
 
 def link_cut(scene: Scene, dice: random.Random) -> None:
-    link = link_of(scene)
-    link.cut()
-    try:
+    with link_of(scene).broken():
         hold(dice)
-    finally:
-        link.heal()
 
 
 def link_slowed(scene: Scene, dice: random.Random) -> None:
-    link = link_of(scene)
-    link.set_rate(TRICKLE_BITS_PER_SECOND)
-    try:
+    with link_of(scene).limited(TRICKLE_BITS_PER_SECOND):
         hold(dice)
-    finally:
-        link.set_rate(None)
 
 
 def client_gone(scene: Scene, dice: random.Random) -> None:

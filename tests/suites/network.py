@@ -85,6 +85,24 @@ class Link:
     def heal(self) -> None:
         self.far.set_up(True)
 
+    @contextmanager
+    def broken(self) -> Iterator[None]:
+        """Cut, until the block ends."""
+        self.cut()
+        try:
+            yield
+        finally:
+            self.heal()
+
+    @contextmanager
+    def limited(self, bits_per_second: float) -> Iterator[None]:
+        """So fast at most, until the block ends."""
+        self.set_rate(bits_per_second)
+        try:
+            yield
+        finally:
+            self.set_rate(None)
+
 
 @contextmanager
 def joined_namespaces() -> Iterator[Link]:

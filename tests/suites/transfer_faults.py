@@ -131,22 +131,14 @@ def source_restarted(
 
 
 def link_cut(scene: TransferScene, handoffs: Sequence[Handoff], dice: random.Random) -> Struck:
-    link = link_of(scene)
-    link.cut()
-    try:
+    with link_of(scene).broken():
         hold(dice)
-    finally:
-        link.heal()
     return Struck()
 
 
 def link_slowed(scene: TransferScene, handoffs: Sequence[Handoff], dice: random.Random) -> Struck:
-    link = link_of(scene)
-    link.set_rate(TRICKLE_BITS_PER_SECOND)
-    try:
+    with link_of(scene).limited(TRICKLE_BITS_PER_SECOND):
         hold(dice)
-    finally:
-        link.set_rate(None)
     return Struck()
 
 
