@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -15,16 +14,13 @@ import msgspec
 import pytest
 
 from proto import worker_pb2
-from proto.fleet_key import FleetKey
-from proto.prompt_digest import prompt_digest
 from proto.ticket import Ticket
-from tests.proto.builders import Prompt as Digested
 from tests.system.exchange import calling
+from tests.system.key_holder import KeyHolder, key_holder
 from tests.system.live_fleet import START_SECONDS, LiveFleet
 from tests.system.plain_engine import Answers
 from tests.system.prompts import AT_ONCE, CHUNK_TOKENS, LOST, MATRIX, Prompt, random_ids
 from tests.system.waiting import wait_until
-from tests.worker.gateway import Gateway
 from tests.worker.plain_wire import Output, decode_outputs, encode_request
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
@@ -77,32 +73,17 @@ def test_after_a_client_hung_up_both_sides_are_free(nixl_fleet: LiveFleet, num_e
 class Pair:
     """Sessions with both workers of a fleet, by one who has its key."""
 
-    prefill: Gateway
-    decode: Gateway
-    source: worker_pb2.Description
-    key: FleetKey
+    holder: KeyHolder
 
     def ticket(self) -> Ticket:
         """A good one, for PROMPT."""
-        ticket = Ticket(
-            id=Ticket.new_id(),
-            source_worker=self.source.worker_id,
-            source_incarnation=self.source.incarnation,
-            source_addresses=tuple(self.source.transfer_addresses),
-            model_fingerprint=self.source.model_fingerprint,
-            layout_fingerprint=self.source.kv_layout.fingerprint,
-            prompt_digest=prompt_digest(Digested(PROMPT)),
-            num_tokens=len(PROMPT),
-            expires_at=time.time() + 60.0,
-            lease_seconds=60.0,
-        )
-        return ticket.signed(self.key)
+        return self.holder.ticket(PROMPT)
 
     async def compute(self, name: str, ticket: Ticket) -> tuple[str, Any]:
         """The code of a refusal, and what the prefill worker says of the KV."""
-        await self.prefill.submit(make_submit(name, worker_pb2.ROLE_PREFILL, ticket))
+        await self.holder.prefill.submit(make_submit(name, worker_pb2.ROLE_PREFILL, ticket))
         while True:
-            message = await self.prefill.read()
+            message = await self.holder.prefill.read()
             if message.HasField("failure"):
                 return message.failure.code, None
             for output in outputs_of(message):
@@ -113,10 +94,10 @@ class Pair:
         """The code of a refusal, and the tokens."""
         submit = make_submit(name, worker_pb2.ROLE_DECODE, ticket)
         submit.transfer_params = msgspec.msgpack.encode(said)
-        await self.decode.submit(submit)
+        await self.holder.decode.submit(submit)
         code, tokens, is_last = "", list[int](), False
         while not is_last:
-            message = await self.decode.read()
+            message = await self.holder.decode.read()
             if message.HasField("ticket_refused"):
                 code = message.ticket_refused.code
             for output in outputs_of(message):
@@ -136,30 +117,15 @@ def outputs_of(message: worker_pb2.FromWorker) -> list[Output]:
 
 @asynccontextmanager
 async def paired(fleet: LiveFleet) -> AsyncIterator[Pair]:
-    report, key = fleet.report(), FleetKey.read(fleet.folder.fleet_key)
-    prefill, decode = Gateway(report.prefill.address), Gateway(report.decode.address)
-    try:
-        source = await prefill.stub.Describe(worker_pb2.DescribeRequest())
-        for gateway in (prefill, decode):
-            await gateway.greet(source.vllm_version, key)
-        introduction = worker_pb2.Introduce(
-            worker_id=source.worker_id,
-            incarnation=source.incarnation,
-            transfer_addresses=source.transfer_addresses,
-            kv_layout=source.kv_layout,
-        )
-        await decode.send(introduce=introduction)
-        yield Pair(prefill, decode, source, key)
-    finally:
-        await prefill.close()
-        await decode.close()
+    async with key_holder(fleet) as holder:
+        yield Pair(holder)
 
 
 async def test_a_ticket_is_good_once_and_for_its_own_kv(nixl_fleet: LiveFleet) -> None:
     before = nixl_fleet.report()
     async with paired(nixl_fleet) as pair:
         ticket = pair.ticket()
-        assert pair.source.kv_connector == "nixl"
+        assert pair.holder.source.kv_connector == "nixl"
         code, said = await pair.compute("good", ticket)
         assert code == ""
         code, tokens = await pair.answer("good", ticket, said)

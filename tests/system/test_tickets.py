@@ -11,9 +11,8 @@ import pytest
 
 from proto import worker_pb2
 from proto.fleet_key import FleetKey
-from proto.prompt_digest import prompt_digest
 from proto.ticket import Ticket
-from tests.proto.builders import Prompt
+from tests.system.key_holder import key_holder
 from tests.system.live_fleet import LiveFleet
 from tests.worker.gateway import Gateway
 from tests.worker.plain_wire import decode_outputs, encode_request
@@ -80,40 +79,8 @@ async def decode_ending(gateway: Gateway, name: str, prefill_code: str) -> Endin
 
 @asynccontextmanager
 async def paired(fleet: LiveFleet) -> AsyncIterator[Pair]:
-    report, key = fleet.report(), FleetKey.read(fleet.folder.fleet_key)
-    prefill, decode = Gateway(report.prefill.address), Gateway(report.decode.address)
-    try:
-        us = await prefill.stub.Describe(worker_pb2.DescribeRequest())
-        for gateway in (prefill, decode):
-            await gateway.greet(us.vllm_version, key)
-        introduction = worker_pb2.Introduce(
-            worker_id=us.worker_id,
-            incarnation=us.incarnation,
-            transfer_addresses=us.transfer_addresses,
-            kv_layout=us.kv_layout,
-        )
-        await decode.send(introduce=introduction)
-        yield Pair(prefill, decode, make_ticket(fleet, us))
-    finally:
-        await prefill.close()
-        await decode.close()
-
-
-def make_ticket(fleet: LiveFleet, source: worker_pb2.Description) -> Ticket:
-    """A good one, for `PROMPT`."""
-    ticket = Ticket(
-        id=Ticket.new_id(),
-        source_worker=source.worker_id,
-        source_incarnation=source.incarnation,
-        source_addresses=tuple(source.transfer_addresses),
-        model_fingerprint=source.model_fingerprint,
-        layout_fingerprint=source.kv_layout.fingerprint,
-        prompt_digest=prompt_digest(Prompt(PROMPT)),
-        num_tokens=len(PROMPT),
-        expires_at=time.time() + 60.0,
-        lease_seconds=60.0,
-    )
-    return ticket.signed(FleetKey.read(fleet.folder.fleet_key))
+    async with key_holder(fleet) as holder:
+        yield Pair(holder.prefill, holder.decode, holder.ticket(PROMPT))
 
 
 async def test_a_ticket_moves_its_prompts_kv_once(fleet: LiveFleet) -> None:
