@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from proto import worker_pb2
+from worker.block_change import BlockChange
 from worker.leg import Order
 from worker.load import Load
 
@@ -75,6 +76,12 @@ class Engine(Protocol):
 
     def steps(self) -> AsyncIterator[Step]:
         """Each step that has brought outputs or another load, in order. One reader only."""
+
+    def block_changes(self) -> AsyncIterator[Sequence[BlockChange]]:
+        """What changes in its prefix cache from now on, in order. One reader only."""
+
+    async def held_blocks(self) -> Sequence[int]:
+        """The keys of all blocks in the device's prefix cache now."""
 
     async def report(self) -> Load:
         """A fresh reading. Waits for the step under way."""
