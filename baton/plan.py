@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -85,6 +86,8 @@ async def check_server(url: str, settings: UpSettings) -> None:
     ours = set(worker_names(settings))
     deadline = time.monotonic() + LEASE_SECONDS + 1
     async with RedisMembership.connect(url, settings.fleet) as membership:
+        with unreachable():
+            await membership.check()
         while taken := [m for m in await listed(membership) if m.worker_id in ours]:
             if time.monotonic() > deadline:
                 raise FleetTaken(
@@ -95,8 +98,15 @@ async def check_server(url: str, settings: UpSettings) -> None:
 
 
 async def listed(membership: RedisMembership) -> tuple[Member, ...]:
-    try:
+    with unreachable():
         return await membership.members()
+
+
+@contextmanager
+def unreachable() -> Iterator[None]:
+    """Raises ServerUnreachable."""
+    try:
+        yield
     except FleetUnavailable as outage:
         raise ServerUnreachable(f"--redis: {outage}") from outage
 

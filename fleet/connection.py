@@ -10,8 +10,10 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.maint_notifications import MaintNotificationsConfig
 
-from fleet.errors import BadFleetUrl, FleetUnavailable
+from fleet.errors import BadFleetUrl, FleetRefused, FleetUnavailable
+from fleet.refusal import refusal
 from fleet.url import check_url, redacted
 
 CONNECT_SECONDS = 2.0
@@ -32,18 +34,28 @@ def connect(url: str) -> Redis:
             retry=Retry(NoBackoff(), 1),
             max_connections=MAX_CONNECTIONS,
             client_name="baton",
+            protocol=3,
+            # Neither is needed, and a user with few rights may not ask for them.
+            driver_info=None,
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
+    except BadFleetUrl:
+        raise
     except ValueError as error:
         raise BadFleetUrl(f"fleet state at {redacted(url)}: {error}") from error
 
 
 @asynccontextmanager
 async def bounded(server: str) -> AsyncIterator[None]:
-    """Bounds the calls inside and turns every failure of theirs into FleetUnavailable."""
+    """Bounds the calls inside and turns every failure of theirs into FleetUnavailable, or
+    FleetRefused, which is one.
+    """
     try:
         async with asyncio.timeout(CALL_SECONDS):
             yield
     except TimeoutError as error:
         raise FleetUnavailable(server, "no answer in time") from error
     except (RedisError, OSError) as error:
+        if reason := refusal(error):
+            raise FleetRefused(server, reason) from error
         raise FleetUnavailable(server, str(error) or type(error).__name__) from error

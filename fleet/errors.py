@@ -2,6 +2,7 @@
 
 FleetError
 ├── FleetUnavailable   the server does not answer; retryable
+│   └── FleetRefused   it answers, and does not serve us
 ├── Superseded         a younger incarnation of this worker took its place
 ├── BadFleetUrl        the URL names no server that can be spoken to
 └── ValkeyMissing      there is no server binary to start
@@ -18,11 +19,20 @@ class FleetError(Exception):
 
 class FleetUnavailable(FleetError):
     retryable = True
+    state = "is unreachable"
 
     def __init__(self, server: str, reason: str) -> None:
-        super().__init__(f"fleet state at {server} is unreachable: {reason}")
+        super().__init__(f"fleet state at {server} {self.state}: {reason}")
         self.server = server
         self.reason = reason
+
+
+class FleetRefused(FleetUnavailable):
+    """At the start it ends the process. Later it is an outage like others: passwords, rights
+    and certificates are changed while processes run.
+    """
+
+    state = "does not take us"
 
 
 class Superseded(FleetError):

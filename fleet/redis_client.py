@@ -7,8 +7,10 @@ from typing import Self
 
 from redis.asyncio import Redis
 
-from fleet.connection import connect
+from fleet.connection import bounded, connect
+from fleet.errors import FleetRefused, FleetUnavailable
 from fleet.keys import FleetKeys
+from fleet.refusal import OLDEST, hint, of_age
 from fleet.url import redacted
 
 
@@ -27,6 +29,24 @@ class RedisClient:
     def connect(cls, url: str, fleet: str) -> Self:
         """Connects at the first call. Raises BadFleetUrl, or ValueError for a bad fleet name."""
         return cls(connect(url), fleet, redacted(url))
+
+    async def check(self) -> None:
+        """Whether this server, with these rights, is one to work with.
+
+        Raises FleetUnavailable, or FleetRefused with what to do.
+        """
+        try:
+            async with bounded(self._server):
+                hello = await self._client.execute_command("HELLO")  # type: ignore[no-untyped-call]
+                await self._client.smembers(self._keys.index)
+        except FleetRefused:
+            raise
+        except FleetUnavailable as outage:
+            reason = outage.reason + hint(self._server, outage.reason)
+            raise FleetUnavailable(self._server, reason) from outage
+        version = text(hello[b"version"])
+        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+            raise FleetRefused(self._server, of_age(f"Redis {version}"))
 
     async def __aenter__(self) -> Self:
         return self

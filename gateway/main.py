@@ -83,7 +83,7 @@ async def run(settings: Settings) -> None:
     key = read_key(settings.fleet_key_file)
     with closing(bind(settings.host, settings.port)) as sock:
         async with RedisMembership.connect(settings.redis, settings.fleet) as membership:
-            await membership.members()
+            await membership.check()
             gateway = Gateway(settings, key, MembershipWatch(membership))
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, gateway.stop)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import pytest
-from fakeredis import FakeAsyncRedis, FakeServer
 from redis.asyncio import Redis
 
 from fleet.block_news import Batch, Snapshot, Stored, pack
-from fleet.block_table import Tier
 from fleet.connection import connect
 from fleet.errors import FleetUnavailable
 from fleet.redis_block_log import RedisBlockLog
+from fleet.tier import Tier
 from tests.fleet.builders import eventually
-from tests.fleet.server import RunningValkey
+from tests.fleet.server import RunningServer, RunningValkey
 
 LONG = 60.0
 FEW = 16
@@ -29,15 +29,12 @@ def snapshot(number: int, worker: str = "a/1") -> Snapshot:
     return Snapshot(worker, number, {Tier.DEVICE: pack([1, 2])})
 
 
-@pytest.fixture(params=["fakeredis", "valkey"])
-async def log(request: pytest.FixtureRequest, fleet: str, stack: AsyncExitStack) -> RedisBlockLog:
+@pytest.fixture
+async def log(
+    connect_redis: Callable[[], Redis], fleet: str, stack: AsyncExitStack
+) -> RedisBlockLog:
     """Each implementation; the log is cut after a few batches."""
-    client: Redis
-    if request.param == "fakeredis":
-        client = FakeAsyncRedis(server=FakeServer())
-    else:
-        client = connect(request.getfixturevalue("valkey").url)
-    return await stack.enter_async_context(RedisBlockLog(client, fleet, max_length=FEW))
+    return await stack.enter_async_context(RedisBlockLog(connect_redis(), fleet, max_length=FEW))
 
 
 async def test_what_is_told_is_read_once_and_in_order(log: RedisBlockLog) -> None:
@@ -105,7 +102,7 @@ async def gone(log: RedisBlockLog, worker: str) -> bool:
     return not await log.snapshots([worker])
 
 
-async def test_fleets_do_not_see_each_other(valkey: RunningValkey, fleet: str) -> None:
+async def test_fleets_do_not_see_each_other(valkey: RunningServer, fleet: str) -> None:
     async with (
         RedisBlockLog.connect(valkey.url, fleet) as ours,
         RedisBlockLog.connect(valkey.url, f"{fleet}-other") as theirs,
@@ -117,7 +114,7 @@ async def test_fleets_do_not_see_each_other(valkey: RunningValkey, fleet: str) -
         assert await theirs.snapshots(["a/1"]) == ()
 
 
-async def test_what_is_unreadable_is_passed_over(valkey: RunningValkey, fleet: str) -> None:
+async def test_what_is_unreadable_is_passed_over(valkey: RunningServer, fleet: str) -> None:
     async with RedisBlockLog.connect(valkey.url, fleet) as log:
         place = await log.end()
         client = connect(valkey.url)

@@ -7,7 +7,7 @@ import pytest
 from fleet.errors import Superseded
 from fleet.redis_membership import RedisMembership
 from tests.fleet.builders import eventually, make_member
-from tests.fleet.server import RunningValkey
+from tests.fleet.server import RunningServer
 
 LONG = 60.0
 SHORT = 0.05
@@ -94,7 +94,7 @@ async def test_a_lease_must_last(membership: RedisMembership, lease_seconds: flo
         await membership.join(make_member(), lease_seconds)
 
 
-async def test_fleets_do_not_see_each_other(valkey: RunningValkey, fleet: str) -> None:
+async def test_fleets_do_not_see_each_other(valkey: RunningServer, fleet: str) -> None:
     here = RedisMembership.connect(valkey.url, fleet)
     there = RedisMembership.connect(valkey.url, f"{fleet}-b")
     async with here, there:

@@ -11,7 +11,7 @@ from fleet.errors import FleetUnavailable
 from fleet.redis_membership import RedisMembership
 from fleet.registration import Registration
 from tests.fleet.builders import PATIENCE_SECONDS, eventually, make_member
-from tests.fleet.server import RunningValkey
+from tests.fleet.server import RunningServer
 
 LEASE_SECONDS = 0.15
 
@@ -111,7 +111,7 @@ async def test_leaving_without_a_server_is_not_an_error() -> None:
 
 
 async def test_a_stay_can_be_ended_at_every_moment_of_a_renewal(
-    valkey: RunningValkey, fleet: str
+    valkey: RunningServer, fleet: str
 ) -> None:
     async with RedisMembership.connect(valkey.url, fleet) as membership:
         for moment in range(50):
