@@ -45,7 +45,12 @@ class Endpoint:
 
     def model(self) -> str:
         """The first that it serves."""
-        return str(self._get_json("/v1/models")["data"][0]["id"])
+        return str(self.model_card()["id"])
+
+    def model_card(self) -> Mapping[str, Any]:
+        """Of the first model that it serves."""
+        card: Mapping[str, Any] = self._get_json("/v1/models")["data"][0]
+        return card
 
     def metrics(self) -> Mapping[str, float]:
         """By name and labels, as they stand on the page."""

@@ -1,0 +1,70 @@
+"""What each worker did during a replay: its counters on /fleet/workers, after less before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerWork:
+    """None: the worker does not tell."""
+
+    worker_id: str
+    role: str
+    num_kv_blocks: int
+    block_tokens: int | None
+    num_cached_tokens: float | None
+    num_computed_tokens: float | None
+    busy_seconds: float | None
+
+
+def work_between(before: Rows, after: Rows) -> list[WorkerWork]:
+    """A worker that has started anew in between counts from zero."""
+    was = {(row["worker_id"], row.get("incarnation")): row.get("load", {}) for row in before}
+    return [work_of(row, was.get((row["worker_id"], row.get("incarnation")), {})) for row in after]
+
+
+def work_of(row: Mapping[str, Any], before: Mapping[str, Any]) -> WorkerWork:
+    now = row.get("load", {})
+
+    def grown(name: str) -> float | None:
+        return None if now.get(name) is None else now[name] - (before.get(name) or 0)
+
+    return WorkerWork(
+        worker_id=row["worker_id"],
+        role=row.get("role", ""),
+        num_kv_blocks=now.get("num_kv_blocks") or 0,
+        block_tokens=now.get("block_size") or row.get("block_size"),
+        num_cached_tokens=grown("num_cached_tokens"),
+        num_computed_tokens=grown("num_computed_tokens"),
+        busy_seconds=grown("busy_seconds"),
+    )
+
+
+def that_compute_prompts(work: Sequence[WorkerWork]) -> Sequence[WorkerWork]:
+    """The prefill workers; all, if there are none."""
+    return [each for each in work if "prefill" in each.role.lower()] or work
+
+
+def counted_share(work: Sequence[WorkerWork]) -> float | None:
+    """Of the prompt tokens that the workers met, what their prefix caches held."""
+    told = [
+        (each.num_cached_tokens, each.num_computed_tokens)
+        for each in that_compute_prompts(work)
+        if each.num_cached_tokens is not None and each.num_computed_tokens is not None
+    ]
+    total = sum(cached + computed for cached, computed in told)
+    return sum(cached for cached, _ in told) / total if total else None
+
+
+def load_spreads(work: Sequence[WorkerWork]) -> Mapping[str, float]:
+    """By role: the busiest worker's seconds over the mean, 1 if all did the same."""
+    by_role: dict[str, list[float]] = {}
+    for each in work:
+        if each.busy_seconds is not None:
+            by_role.setdefault(each.role, []).append(each.busy_seconds)
+    return {role: max(busy) * len(busy) / sum(busy) for role, busy in by_role.items() if sum(busy)}
