@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from contextlib import suppress
 from typing import NoReturn
@@ -11,20 +10,20 @@ from typing import NoReturn
 from fleet.backoff import Backoff
 from fleet.block_log import BlockLog
 from fleet.block_news import Snapshot
+from fleet.contact import Contact
 from fleet.errors import FleetUnavailable
 from fleet.held_blocks import HeldBlocks
 from fleet.registration import LEASE_SECONDS, RENEWALS_PER_LEASE
 
 # News wait so long for more of them.
 GATHER_SECONDS = 0.02
-
-logger = logging.getLogger(__name__)
+BLOCKS = "blocks"
 
 
 class BlockReporter:
     """Sends the news of `held` while `run` runs; whoever changes `held` calls `note` then.
 
-    An outage is logged once, and followed by a new beginning (see `HeldBlocks`).
+    An outage is told to `contact`, and followed by a new beginning (see `HeldBlocks`).
     """
 
     def __init__(
@@ -33,11 +32,13 @@ class BlockReporter:
         held: HeldBlocks,
         lease_seconds: float = LEASE_SECONDS,
         backoff: Backoff | None = None,
+        contact: Contact | None = None,
     ) -> None:
         self._log = log
         self._held = held
         self._lease_seconds = lease_seconds
         self._backoff = backoff or Backoff(last_seconds=lease_seconds / RENEWALS_PER_LEASE)
+        self._contact = contact or Contact("nobody hears of this worker's blocks meanwhile")
         self._has_news = asyncio.Event()
         self._is_known = False
         self._snapshot_number = -1
@@ -102,12 +103,10 @@ class BlockReporter:
         self._snapshot_number, self._renewed_at = snapshot.number, time.monotonic()
 
     def _note_outage(self, outage: FleetUnavailable) -> float:
-        if not self._backoff.failures:
-            logger.warning("%s; nobody hears of this worker's blocks meanwhile", outage)
+        self._contact.lost(BLOCKS, outage)
         self._is_known = False
         return self._backoff.next()
 
     def _note_contact(self) -> None:
-        if self._backoff.failures:
-            logger.warning("fleet state is back; this worker's blocks are known again")
+        self._contact.made(BLOCKS)
         self._backoff.reset()

@@ -34,6 +34,10 @@ class FleetKeys:
         """A string with a TTL: the member as `Member.encode` writes it."""
         return f"baton:{SCHEMA}:{self.fleet}:worker:{worker_id}"
 
+    def load(self, worker_id: str) -> str:
+        """A string with a TTL: its load as `MemberLoad.encode` writes it."""
+        return f"baton:{SCHEMA}:{self.fleet}:load:{worker_id}"
+
     @property
     def block_log(self) -> str:
         """A stream: what workers tell of their blocks, as `block_news.Batch`."""

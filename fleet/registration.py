@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from fleet.backoff import Backoff
+from fleet.contact import Contact
 from fleet.errors import FleetUnavailable, Superseded
 from fleet.member import Member
+from fleet.member_load import MemberLoad
 from fleet.membership import Membership
 
 LEASE_SECONDS = 10.0
 RENEWALS_PER_LEASE = 3
+# A load that has changed is told so often at most.
+LOAD_SECONDS = 1.0
+REGISTRATION = "registration"
 
 logger = logging.getLogger(__name__)
 
@@ -21,9 +28,11 @@ logger = logging.getLogger(__name__)
 class Registration:
     """An async context manager: `member` is in the fleet while the body runs.
 
-    Entering raises FleetUnavailable if the first join fails. From then on an outage is
-    logged once and outlived: the member is back as soon as the server is. `lost` is set
+    Entering raises FleetUnavailable if the first join fails. From then on an outage is told to
+    `contact` and outlived: the member is back as soon as the server is. `lost` is set
     when the stay ends before the body does: another incarnation took the place.
+
+    `load` reads how busy the member is; None if that is unknown.
     """
 
     def __init__(
@@ -32,9 +41,14 @@ class Registration:
         member: Member,
         lease_seconds: float = LEASE_SECONDS,
         backoff: Backoff | None = None,
+        contact: Contact | None = None,
+        load: Callable[[], MemberLoad | None] = lambda: None,
     ) -> None:
         self.member = member
         self.lost = asyncio.Event()
+        self._contact = contact or Contact(f"{member.worker_id} goes on and keeps trying")
+        self._load = load
+        self._told: MemberLoad | None = None
         self._membership = membership
         self._lease_seconds = lease_seconds
         self._backoff = backoff or Backoff(last_seconds=lease_seconds / RENEWALS_PER_LEASE)
@@ -71,26 +85,25 @@ class Registration:
             self.lost.set()
 
     async def _renew_until_superseded(self) -> None:
-        pause = self._lease_seconds / RENEWALS_PER_LEASE
+        """A lease is renewed in time, and before, if there is another load to tell."""
+        due = time.monotonic() + self._lease_seconds / RENEWALS_PER_LEASE
         while True:
-            await asyncio.sleep(pause)
-            try:
-                await self._membership.renew(self.member, self._lease_seconds)
-            except FleetUnavailable as outage:
-                self._note_outage(outage)
-                pause = self._backoff.next()
-            else:
-                self._note_contact()
-                pause = self._lease_seconds / RENEWALS_PER_LEASE
+            await asyncio.sleep(min(LOAD_SECONDS, max(0.0, due - time.monotonic())))
+            load = self._load()
+            if load != self._told or time.monotonic() >= due:
+                due = time.monotonic() + await self._renew_once(load)
 
-    def _note_outage(self, outage: FleetUnavailable) -> None:
-        if not self._backoff.failures:
-            logger.warning("%s; %s goes on and keeps trying", outage, self.member.worker_id)
-
-    def _note_contact(self) -> None:
-        if self._backoff.failures:
-            logger.warning("fleet state is back; %s is registered", self.member.worker_id)
+    async def _renew_once(self, load: MemberLoad | None) -> float:
+        """In how many seconds the next renewal, or the next try, is due."""
+        self._told = load
+        try:
+            await self._membership.renew(self.member, self._lease_seconds, load)
+        except FleetUnavailable as outage:
+            self._contact.lost(REGISTRATION, outage)
+            return self._backoff.next()
+        self._contact.made(REGISTRATION)
         self._backoff.reset()
+        return self._lease_seconds / RENEWALS_PER_LEASE
 
     async def _leave(self) -> None:
         try:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncGenerator
 
 from fleet.backoff import Backoff
+from fleet.contact import Contact
 from fleet.errors import FleetUnavailable
 from fleet.member import Member
 from fleet.membership import Membership
@@ -15,12 +15,12 @@ from fleet.presence import Change, Presence
 from fleet.registration import LEASE_SECONDS
 
 POLL_SECONDS = 1.0
-
-logger = logging.getLogger(__name__)
+MEMBERS = "members"
+GOING_ON = "going on with the members and blocks that are known"
 
 
 class MembershipWatch:
-    """Polls one membership. While the server is away, keeps what it knows and says so once.
+    """Polls one membership. While the server is away, keeps what it knows and tells `contact`.
 
     >>> async for change in MembershipWatch(membership).changes():
     ...     connect_to(change.joined)
@@ -32,7 +32,9 @@ class MembershipWatch:
         poll_seconds: float = POLL_SECONDS,
         grace_seconds: float = LEASE_SECONDS,
         backoff: Backoff | None = None,
+        contact: Contact | None = None,
     ) -> None:
+        self.contact = contact or Contact(GOING_ON)
         self._membership = membership
         self._poll_seconds = poll_seconds
         self._presence = Presence(grace_seconds)
@@ -61,14 +63,12 @@ class MembershipWatch:
         return self._presence.observe(listed, time.monotonic()), self._poll_seconds
 
     def _note_outage(self, outage: FleetUnavailable) -> float:
-        if not self._backoff.failures:
-            logger.warning("%s; going on with the %d members known", outage, len(self.members))
+        self.contact.lost(MEMBERS, outage)
         self.is_current = False
         self._presence.lost_contact()
         return self._backoff.next()
 
     def _note_contact(self) -> None:
-        if self._backoff.failures:
-            logger.warning("fleet state is back")
+        self.contact.made(MEMBERS)
         self._backoff.reset()
         self.is_current = True

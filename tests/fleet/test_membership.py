@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from fleet.errors import Superseded
+from fleet.member_load import MemberLoad
 from fleet.redis_membership import RedisMembership
 from tests.fleet.builders import eventually, make_member
 from tests.fleet.server import RunningServer
 
 LONG = 60.0
+LOAD = MemberLoad(num_running=3, num_waiting=2, num_kv_blocks=100, num_kv_blocks_used=70)
 SHORT = 0.05
 
 
@@ -86,6 +88,53 @@ async def test_renewing_after_the_lease_ended_joins_again(membership: RedisMembe
     member = make_member()
     await membership.renew(member, LONG)
     assert await membership.members() == (member,)
+
+
+async def test_a_load_is_told_with_a_renewal_and_stays(membership: RedisMembership) -> None:
+    busy, idle = make_member("decode-0"), make_member("prefill-0")
+    await membership.join(busy, LONG)
+    await membership.join(idle, LONG)
+    assert await membership.loads() == {}
+    await membership.renew(busy, LONG, LOAD)
+    assert await membership.loads() == {"decode-0": LOAD}
+    await membership.renew(busy, LONG)
+    assert await membership.loads() == {"decode-0": LOAD}
+    await membership.renew(busy, LONG, MemberLoad())
+    assert await membership.loads() == {"decode-0": MemberLoad()}
+
+
+async def test_a_load_ends_with_its_lease(membership: RedisMembership) -> None:
+    dead, left = make_member("decode-0"), make_member("decode-1")
+    await membership.renew(dead, SHORT, LOAD)
+    await membership.renew(left, LONG, LOAD)
+    await membership.leave(left)
+
+    async def there_is_none() -> bool:
+        return await membership.loads() == {}
+
+    await eventually(there_is_none)
+
+
+async def test_a_load_lives_as_long_as_a_lease_without_one(membership: RedisMembership) -> None:
+    member, other = make_member("decode-0"), make_member("decode-1")
+    await membership.renew(member, SHORT, LOAD)
+    await membership.renew(member, LONG)
+    await membership.renew(other, SHORT, LOAD)
+
+    async def the_other_is_gone() -> bool:
+        return "decode-1" not in await membership.loads()
+
+    await eventually(the_other_is_gone)
+    assert await membership.loads() == {"decode-0": LOAD}
+
+
+async def test_a_load_is_not_the_successors(membership: RedisMembership) -> None:
+    old, new = make_member(), make_member()
+    await membership.renew(old, LONG, LOAD)
+    await membership.join(new, LONG)
+    with pytest.raises(Superseded):
+        await membership.renew(old, LONG, LOAD)
+    assert await membership.loads() == {}
 
 
 @pytest.mark.parametrize("lease_seconds", [0.0, -1.0])

@@ -6,8 +6,11 @@ import logging
 import pytest
 from fakeredis import FakeAsyncRedis, FakeServer
 
+from fleet import registration
 from fleet.backoff import Backoff
 from fleet.errors import FleetUnavailable
+from fleet.member import Member
+from fleet.member_load import MemberLoad
 from fleet.redis_membership import RedisMembership
 from fleet.registration import Registration
 from tests.fleet.builders import PATIENCE_SECONDS, eventually, make_member
@@ -66,6 +69,38 @@ async def test_a_younger_incarnation_ends_the_stay(membership: RedisMembership) 
         async with asyncio.timeout(PATIENCE_SECONDS):
             await registration.lost.wait()
     assert await membership.members() == (younger,)
+
+
+async def test_a_load_that_changes_is_told_before_the_lease_wants_it(
+    membership: RedisMembership, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registration, "LOAD_SECONDS", 0.01)
+    readings = [MemberLoad(num_running=1)]
+
+    async def tells_of_the_last() -> bool:
+        return await membership.loads() == {"prefill-0": readings[-1]}
+
+    async with Registration(membership, make_member(), 60.0, load=lambda: readings[-1]):
+        await eventually(tells_of_the_last)
+        readings.append(MemberLoad(num_running=2))
+        await eventually(tells_of_the_last)
+    assert await membership.loads() == {}
+
+
+async def test_an_unchanged_load_costs_no_renewals() -> None:
+    client = FakeAsyncRedis(server=FakeServer())
+    calls: list[MemberLoad | None] = []
+
+    class Counting(RedisMembership):
+        async def renew(
+            self, member: Member, lease_seconds: float, load: MemberLoad | None = None
+        ) -> None:
+            calls.append(load)
+
+    async with Counting(client, "f") as membership:
+        async with Registration(membership, make_member(), 0.3, load=MemberLoad):
+            await asyncio.sleep(0.35)
+        assert 2 <= len(calls) <= 4
 
 
 async def test_a_first_join_without_a_server_fails() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.member import Member, Role
+from fleet.member_load import MemberLoad
 from fleet.watch import MembershipWatch
 from gateway.http_server import bind
 from gateway.main import Gateway
@@ -28,7 +29,9 @@ class ListedMembers:
         await self.leave(member)
         self.listed.append(member)
 
-    async def renew(self, member: Member, lease_seconds: float) -> None:
+    async def renew(
+        self, member: Member, lease_seconds: float, load: MemberLoad | None = None
+    ) -> None:
         await self.join(member, lease_seconds)
 
     async def leave(self, member: Member) -> None:
@@ -36,6 +39,9 @@ class ListedMembers:
 
     async def members(self) -> tuple[Member, ...]:
         return tuple(self.listed)
+
+    async def loads(self) -> dict[str, MemberLoad]:
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
