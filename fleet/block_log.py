@@ -44,8 +44,10 @@ class BlockLog(Protocol):
     async def snapshots(self, workers: Sequence[str]) -> tuple[Snapshot, ...]:
         """Of those of them that have one."""
 
-    async def end(self) -> str:
-        """The place behind everything that is in the log now."""
+    async def end(self, seconds_before: float = 0.0) -> str:
+        """The place behind everything that is in the log now, but for what was told in the last
+        `seconds_before`. The log may have been cut to less.
+        """
 
     async def read(self, place: str, wait_seconds: float) -> Reading:
         """What came after `place`; waits up to `wait_seconds`, 2 at most, if that is nothing."""

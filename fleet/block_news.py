@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from fleet.block_table import BlockKeys, Tier
+from fleet.tier import BlockKeys, Tier
 
 # In one message. More blocks take several.
 MAX_KEYS = 1 << 16

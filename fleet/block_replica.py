@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from fleet.block_news import Batch, Cleared, Snapshot, Stored, unpack
-from fleet.block_table import BlockKeys, BlockTable, Match, Tier
+from fleet.block_table import BlockTable, Match
+from fleet.tier import BlockKeys, Tier
 
 HELD = (Tier.DEVICE, Tier.HOST, Tier.DISK)
 MAX_EARLY = 1024

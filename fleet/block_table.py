@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import TypeVar
 
 import numpy as np
@@ -20,23 +19,14 @@ from fleet.block_kernels import (
     WORD_BITS,
     State,
 )
+from fleet.tier import BlockKeys, Tier
 
-BlockKeys = NDArray[np.uint64]
 T = TypeVar("T", bound=np.generic)
 
 MAX_WORKERS = 1 << 14
 FIRST_SLOTS = 1 << 12
 FIRST_RECORDS = 1 << 6
 PURGE_SLOTS = 1 << 16
-
-
-class Tier(IntEnum):
-    """Where a worker holds a block."""
-
-    DEVICE = 0
-    HOST = 1
-    DISK = 2
-    EXPECTED = 3  # on its device soon: a request was routed there
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from fleet.block_news import (
     Stored,
     pack,
 )
-from fleet.block_table import Tier
+from fleet.tier import Tier
 
 MAX_UNTOLD = 1 << 16
 

@@ -67,10 +67,18 @@ class RedisBlockLog(RedisClient):
         decoded = (self._decode(decode_snapshot, data) for data in found if data is not None)
         return tuple(each for each in decoded if isinstance(each, Snapshot))
 
-    async def end(self) -> str:
+    async def end(self, seconds_before: float = 0.0) -> str:
         async with bounded(self._server):
             last = await self._client.xrevrange(self._keys.block_log, count=1)
-        return first_name(last) if last else START
+            oldest = await self._client.xrange(self._keys.block_log, count=1)
+        if not last or not oldest:
+            return START
+        if not seconds_before:
+            return first_name(last)
+        # An entry's id begins with the server's time in milliseconds.
+        time, _ = number_of(first_name(last))
+        place = f"{max(0, time - milliseconds(seconds_before))}-0"
+        return place if number_of(place) > number_of(first_name(oldest)) else START
 
     async def read(self, place: str, wait_seconds: float) -> Reading:
         log = self._keys.block_log

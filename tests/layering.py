@@ -31,7 +31,7 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
     "kvtransfer/nixl_*.py": frozenset({"torch", "vllm"}),
     "kvtransfer/offload_*.py": frozenset({"vllm"}),
     "worker/engine*.py": frozenset({"torch", "vllm"}),
-    "gateway/front_half.py": frozenset({"torch", "vllm"}),
+    "gateway/front_half*.py": frozenset({"torch", "vllm"}),
 }
 HEAVY = frozenset({"torch", "vllm"})
 

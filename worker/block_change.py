@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from fleet.block_table import Tier
+from fleet.tier import Tier
 
 
 class Kind(Enum):

@@ -22,11 +22,14 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.stats import SchedulerStats
 from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
+from fleet.block_news import unpack
 from kvtransfer.offload_stats import Offloads
 from kvtransfer.stats import total
 from proto import worker_pb2
 from proto.fleet_key import FleetKey
 from proto.layout import KvLayout
+from worker.block_change import BlockChange
+from worker.engine_blocks import BlockFeed
 from worker.engine_plan import EnginePlan
 from worker.engine_process import Failures, start_core
 from worker.engine_warm_up import warm_up
@@ -49,17 +52,18 @@ async def open_engine(plan: EnginePlan, key: FleetKey) -> AsyncIterator[VllmEngi
     Blocks the event loop while the engine starts: its process must be a child of this very
     thread, see `die_with`.
     """
-    config = plan.configure()
-    core, failures = start_core(config)
-    try:
-        facts = replace(await learn_facts(core, config), kv_connector=plan.kv_connector)
-        await warm_up(core)
-        engine = VllmEngine(core, config, failures, facts, key)
-        yield engine
-    except EngineDeadError as error:
-        raise EngineNotStarted(f"the engine died: {failures.reason(core)}") from error
-    finally:
-        core.shutdown(timeout=STOP_SECONDS)
+    with BlockFeed() as feed:
+        config = plan.configure(feed.endpoint)
+        core, failures = start_core(config)
+        try:
+            facts = replace(await learn_facts(core, config), kv_connector=plan.kv_connector)
+            await warm_up(core)
+            engine = VllmEngine(core, config, failures, facts, key, feed)
+            yield engine
+        except EngineDeadError as error:
+            raise EngineNotStarted(f"the engine died: {failures.reason(core)}") from error
+        finally:
+            core.shutdown(timeout=STOP_SECONDS)
 
 
 async def learn_facts(core: AsyncMPClient, config: VllmConfig) -> EngineFacts:
@@ -89,8 +93,10 @@ class VllmEngine:
         failures: Failures,
         facts: EngineFacts,
         key: FleetKey,
+        feed: BlockFeed,
     ) -> None:
         self.facts = facts
+        self._feed = feed
         self._core = core
         self._config = config
         self._failures = failures
@@ -122,9 +128,19 @@ class VllmEngine:
     async def part(self, addresses: Sequence[bytes]) -> None:
         await self._ask("baton_part", addresses)
 
+    def block_changes(self) -> AsyncIterator[Sequence[BlockChange]]:
+        return self._feed.changes()
+
+    async def held_blocks(self) -> Sequence[int]:
+        try:
+            keys: bytes = await self._core.call_utility_async("baton_held_blocks")
+        except EngineDeadError as error:
+            raise self._lost() from error
+        return unpack(keys).tolist()
+
     async def report(self) -> Load:
         moved, held = await asyncio.gather(self._ask("baton_transfers"), self._ask("baton_tickets"))
-        self._load = replace(self._load, transfers=total(moved))
+        self._load = replace(self._load, transfers=total(moved), work=self._feed.work)
         return replace(self._load, held=held_by_ranks(held))
 
     async def steps(self) -> AsyncIterator[VllmStep]:
@@ -187,6 +203,7 @@ class VllmEngine:
             num_kv_blocks_used=round(stats.kv_cache_usage * (num_blocks - 1)),
             transfers=total([moved]) if moved else self._load.transfers,
             offloads=Offloads(**offloaded) if offloaded else self._load.offloads,
+            work=self._feed.work,
         )
         return self._load
 

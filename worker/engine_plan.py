@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
-from vllm.config import KVTransferConfig, VllmConfig
+from vllm.config import KVEventsConfig, KVTransferConfig, VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -26,7 +26,9 @@ from worker.memory import GIB, check_memory
 from worker.model_folder import ModelFolder
 
 # An engine takes aborts between steps, and a CPU computes some 500 tokens a second.
-CPU_CHUNK_TOKENS = 512
+CPU_STEP_TOKENS = 640
+# Of a step's tokens, what one long prompt may take: a short one gets in beside it.
+LONG_PROMPT_SHARE = 0.8
 EXTENSIONS = {
     "baton": "kvtransfer.extension.TransferExtension",
     "nixl": "kvtransfer.nixl_extension.NixlExtension",
@@ -56,9 +58,15 @@ class EnginePlan:
     max_model_len: int | None = None
     words: str = ""
 
-    def configure(self) -> VllmConfig:
-        """Raises StartError."""
+    def configure(self, block_endpoint: str) -> VllmConfig:
+        """`block_endpoint`: where the scheduler tells of its blocks. Raises StartError."""
         arguments = self._arguments()
+        arguments.kv_events_config = KVEventsConfig(
+            enable_kv_cache_events=True,
+            # Our scheduler has one of its own.
+            publisher="null",
+            endpoint=block_endpoint,
+        )
         try:
             config = arguments.create_engine_config()
         except Exception as error:
@@ -67,6 +75,9 @@ class EnginePlan:
         scheduling.scheduler_cls = (
             QuietAsyncScheduler if scheduling.async_scheduling else QuietScheduler
         )
+        if not scheduling.long_prefill_token_threshold:
+            longest = int(scheduling.max_num_batched_tokens * LONG_PROMPT_SHARE)
+            scheduling.long_prefill_token_threshold = longest
         if current_platform.is_cpu():
             self._prepare_cpu(config)
         return config
@@ -81,7 +92,7 @@ class EnginePlan:
             prefix_caching_hash_algo="sha256_cbor",
         )
         if current_platform.is_cpu():
-            parser.set_defaults(max_num_batched_tokens=CPU_CHUNK_TOKENS)
+            parser.set_defaults(max_num_batched_tokens=CPU_STEP_TOKENS)
         arguments = AsyncEngineArgs.from_cli_args(parser.parse_args(words))
         if self.dtype != "auto":
             arguments.dtype = self.dtype

@@ -85,11 +85,18 @@ def run_engine_core(failures: Connection, *args: Any, **kwargs: Any) -> None:
     assert parent is not None and parent.pid is not None
     die_with(parent.pid)
     share_gloo_device()
+    EngineCoreProc.baton_held_blocks = held_blocks
     try:
         run_vllm_engine_core(*args, **kwargs)
     except Exception as error:
         failures.send((type(error).__name__, one_line(error)))
         raise
+
+
+def held_blocks(core: EngineCoreProc) -> bytes:
+    """The packed keys of the blocks that the device's prefix cache holds."""
+    keys: bytes = core.scheduler.held_blocks()
+    return keys
 
 
 def share_gloo_device() -> None:

@@ -16,6 +16,7 @@ def engine_environment(
     defaults = {
         # Block hashes must agree between processes.
         "PYTHONHASHSEED": "0",
+        "VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES": "0",
         # The model is a folder: nothing is to be asked of a hub.
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",

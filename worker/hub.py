@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -122,6 +122,10 @@ class Hub:
 
     async def revoke(self, revoke: worker_pb2.Revoke) -> None:
         await self._engine.revoke(revoke.ticket_id, revoke.reason)
+
+    async def held_blocks(self) -> Sequence[int]:
+        """The keys of the blocks in the device's prefix cache; waits for the step under way."""
+        return await self._engine.held_blocks()
 
     async def report(self) -> worker_pb2.LoadReport:
         """A fresh reading; waits for the step under way."""

@@ -10,6 +10,7 @@ from typing import Any
 from kvtransfer.offload_stats import Offloads
 from kvtransfer.stats import Transfers
 from proto import worker_pb2
+from worker.work import Work
 
 OFFLOAD = "OffloadConnector"
 
@@ -27,6 +28,7 @@ class Load:
     num_kv_blocks_used: int = 0
     transfers: Transfers = field(default_factory=Transfers)
     offloads: Offloads = field(default_factory=Offloads)
+    work: Work = field(default_factory=Work)
     held: Mapping[bytes, int] | None = field(default=None, compare=False, repr=False)
 
     def to_proto(self) -> worker_pb2.LoadReport:
@@ -38,6 +40,7 @@ class Load:
             num_kv_blocks_used=self.num_kv_blocks_used,
             transfers=worker_pb2.Transfers(**asdict(moved)),
             offloads=worker_pb2.Offloads(**asdict(self.offloads)),
+            work=worker_pb2.Work(**asdict(self.work)),
         )
 
 

@@ -11,16 +11,19 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import uvloop
 
 from fleet.errors import FleetError, Superseded
 from fleet.member import Member, new_incarnation
 from fleet.membership import Membership
+from fleet.redis_block_log import RedisBlockLog
 from fleet.redis_membership import RedisMembership
 from fleet.registration import Registration
 from proto.fleet_key import BadFleetKey, FleetKey
 from worker.admission import Admission
+from worker.block_teller import BlockTeller
 from worker.description import describe, member
 from worker.environment import LOCAL_ENVIRONMENT, engine_environment, nixl_environment
 from worker.errors import BadSettings, EngineLost, WorkerError
@@ -114,7 +117,9 @@ async def run(program: Program, settings: WorkerSettings) -> None:
         servicer = Servicer(description, hub, key)
         async with open_server(servicer, settings.host, settings.port) as port:
             entry = member(description, program.roles, f"{host}:{port}", os.getpid(), time.time())
-            await serve(hub, membership, entry)
+            async with RedisBlockLog.connect(settings.redis, settings.fleet) as log:
+                teller = BlockTeller(engine, log, f"{us.worker_id}/{us.incarnation}")
+                await serve(hub, membership, entry, [teller])
 
 
 def make_hub(
@@ -132,18 +137,25 @@ def read_key(path: Path) -> FleetKey:
         raise BadSettings(f"--fleet-key-file: {error}") from error
 
 
-async def serve(hub: Hub, membership: Membership, us: Member) -> None:
-    """Returns after SIGTERM, when nothing is open any more.
+class Part(Protocol):
+    """Of a worker: it runs until it is cancelled."""
+
+    async def run(self) -> None: ...
+
+
+async def serve(hub: Hub, membership: Membership, us: Member, beside: Iterable[Part] = ()) -> None:
+    """Returns after SIGTERM, when nothing is open any more. `beside`: what else runs meanwhile.
 
     Raises EngineLost, FleetUnavailable if the worker could not join, and Superseded.
     """
     try:
         with stop_on_signal() as stop:
             async with asyncio.TaskGroup() as tasks:
-                running = tasks.create_task(hub.run())
+                running = [tasks.create_task(each.run()) for each in (hub, *beside)]
                 await stay_in_fleet(stop, membership, us)
                 hub.stop()
-                running.cancel()
+                for each in running:
+                    each.cancel()
     except ExceptionGroup as group:
         raise gravest(group, FleetError, EngineLost) from None
 
@@ -166,7 +178,7 @@ async def stay_in_fleet(stop: asyncio.Event, membership: Membership, us: Member)
 async def open_membership(settings: WorkerSettings) -> AsyncIterator[RedisMembership]:
     """Raises FleetError if the fleet's state cannot be reached, before anything is loaded."""
     async with RedisMembership.connect(settings.redis, settings.fleet) as membership:
-        await membership.members()
+        await membership.check()
         yield membership
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 import grpc
 import grpc.aio
 
+from fleet.block_news import pack
 from proto import worker_pb2
 from proto.fleet_key import FleetKey
 from proto.greeting import is_signed_by
@@ -159,6 +160,8 @@ class Session:
             case "revoke":
                 check_revoke(message.revoke)
                 await self._ask(tasks, partial(self._hub.revoke, message.revoke))
+            case "list_blocks":
+                await self._ask(tasks, partial(self._list_blocks, link, message.list_blocks))
             case "introduce":
                 self._hub.peers.introduce(link.number, message.introduce)
             case "part":
@@ -190,6 +193,11 @@ class Session:
         except TimeoutError:
             logger.debug("the engine is too busy to report")
         link.outbox.put(worker_pb2.FromWorker(pong=pong))
+
+    async def _list_blocks(self, link: Link, asked: worker_pb2.ListBlocks) -> None:
+        keys = pack(await self._hub.held_blocks())
+        held = worker_pb2.HeldBlocks(nonce=asked.nonce, keys=keys)
+        link.outbox.put(worker_pb2.FromWorker(held_blocks=held), len(keys))
 
     async def _write_all(self, link: Link) -> None:
         while message := await link.outbox.get():

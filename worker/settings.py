@@ -170,10 +170,18 @@ class WorkerSettings(BaseSettings):
         return self.host
 
 
-Settings = TypeVar("Settings", bound=WorkerSettings)
+Settings = TypeVar("Settings", bound=BaseSettings)
+OfWorker = TypeVar("OfWorker", bound=WorkerSettings)
 
 
-def load(kind: type[Settings], program: str, arguments: Sequence[str]) -> Settings:
+def load(kind: type[OfWorker], program: str, arguments: Sequence[str]) -> OfWorker:
+    """Raises BadSettings; exits after --help."""
+    settings = parse(kind, program, arguments)
+    check_fault(settings, os.environ)
+    return settings
+
+
+def parse(kind: type[Settings], program: str, arguments: Sequence[str]) -> Settings:
     """Raises BadSettings with every bad key as its user wrote it; exits after --help."""
     try:
         source: CliSettingsSource[Settings] = CliSettingsSource(
@@ -186,7 +194,6 @@ def load(kind: type[Settings], program: str, arguments: Sequence[str]) -> Settin
     except ValidationError as error:
         problems = "; ".join(describe(each, arguments, os.environ) for each in error.errors())
         raise BadSettings(f"{problems} (see {program} --help)") from error
-    check_fault(settings, os.environ)
     return settings
 
 

@@ -55,6 +55,17 @@ async def test_who_begins_at_the_end_reads_only_what_is_new(log: RedisBlockLog) 
     assert (await log.read(place, 0.0)).batches == (batch(2),)
 
 
+async def test_who_goes_back_reads_what_was_told_lately(log: RedisBlockLog) -> None:
+    assert await log.end(LONG) == await log.end()
+    await log.tell(batch(1))
+    await asyncio.sleep(0.2)
+    await log.tell(batch(2))
+    assert (await log.read(await log.end(0.1), 0.0)).batches == (batch(2),)
+    reading = await log.read(await log.end(LONG), 0.0)
+    assert reading.batches == (batch(1), batch(2))
+    assert not reading.has_gap
+
+
 async def test_a_reader_waits_for_news(log: RedisBlockLog) -> None:
     await log.tell(batch(1))
     place = await log.end()

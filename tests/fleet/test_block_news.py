@@ -15,7 +15,7 @@ from fleet.block_news import (
     pack,
     unpack,
 )
-from fleet.block_table import Tier
+from fleet.tier import Tier
 
 LARGEST = (1 << 64) - 1
 

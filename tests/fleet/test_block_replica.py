@@ -9,8 +9,8 @@ import pytest
 
 from fleet.block_news import Batch, Snapshot
 from fleet.block_replica import BlockReplica
-from fleet.block_table import Tier
 from fleet.held_blocks import HeldBlocks
+from fleet.tier import Tier
 
 HELD = (Tier.DEVICE, Tier.HOST, Tier.DISK)
 

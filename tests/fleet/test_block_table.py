@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pytest
 
-from fleet.block_table import MAX_WORKERS, BlockKeys, BlockTable, Tier
+from fleet.block_table import MAX_WORKERS, BlockTable
+from fleet.tier import BlockKeys, Tier
 
 Holder = tuple[int, Tier]
 ON_DEVICE = (Tier.DEVICE, Tier.EXPECTED)

@@ -11,12 +11,12 @@ import pytest
 
 from fleet.backoff import Backoff
 from fleet.block_reporter import BlockReporter
-from fleet.block_table import Tier
 from fleet.block_watch import BlockWatch
 from fleet.held_blocks import HeldBlocks
 from fleet.redis_block_log import RedisBlockLog
+from fleet.tier import Tier
 from tests.fleet.builders import eventually
-from tests.fleet.server import RunningValkey
+from tests.fleet.server import RunningServer, RunningValkey
 
 LEASE_SECONDS = 0.6
 
@@ -83,7 +83,7 @@ async def knows(watch: BlockWatch, worker: str, keys: Iterable[int], num_blocks:
     await eventually(holds)
 
 
-async def test_every_gateway_follows_every_worker(valkey: RunningValkey, fleet: str) -> None:
+async def test_every_gateway_follows_every_worker(valkey: RunningServer, fleet: str) -> None:
     async with (
         reporting(valkey.url, fleet, "a/1") as a,
         reporting(valkey.url, fleet, "b/1") as b,
@@ -101,14 +101,30 @@ async def test_every_gateway_follows_every_worker(valkey: RunningValkey, fleet: 
 
 
 async def test_a_gateway_that_comes_late_knows_what_was_before(
-    valkey: RunningValkey, fleet: str
+    valkey: RunningServer, fleet: str
 ) -> None:
     async with reporting(valkey.url, fleet, "a/1") as a:
-        a.store(range(1, 1001))
+        a.store([1])
         async with watching(valkey.url, fleet, "a/1") as watch:
+            await knows(watch, "a/1", [1], 1)
+            a.store(range(2, 1001))
             await knows(watch, "a/1", range(1, 1001), 1000)
-            a.store([1001])
-            await knows(watch, "a/1", range(1, 1002), 1001)
+            # Told after the last snapshot: a late one finds it in the log.
+            async with watching(valkey.url, fleet, "a/1") as late:
+                await knows(late, "a/1", range(1, 1001), 1000)
+
+
+async def test_who_is_met_late_is_known_whole(valkey: RunningServer, fleet: str) -> None:
+    async with (
+        reporting(valkey.url, fleet, "a/1") as a,
+        reporting(valkey.url, fleet, "b/1"),
+        watching(valkey.url, fleet, "b/1") as watch,
+    ):
+        a.store([1])
+        async with watching(valkey.url, fleet, "a/1") as other:
+            await knows(other, "a/1", [1], 1)
+        watch.meet("a/1")
+        await knows(watch, "a/1", [1], 1)
 
 
 async def test_a_server_that_loses_everything_is_told_everything_again(
@@ -151,7 +167,7 @@ async def test_a_reader_that_falls_behind_reads_snapshots(
 
 
 async def test_a_worker_that_stops_leaves_nothing_and_one_that_dies_runs_out(
-    valkey: RunningValkey, fleet: str
+    valkey: RunningServer, fleet: str
 ) -> None:
     async with RedisBlockLog.connect(valkey.url, fleet) as log:
         async with reporting(valkey.url, fleet, "a/1") as a:
@@ -163,7 +179,7 @@ async def test_a_worker_that_stops_leaves_nothing_and_one_that_dies_runs_out(
 
 
 async def test_a_snapshot_is_kept_alive_and_kept_up_to_date(
-    valkey: RunningValkey, fleet: str
+    valkey: RunningServer, fleet: str
 ) -> None:
     async with (
         RedisBlockLog.connect(valkey.url, fleet) as log,

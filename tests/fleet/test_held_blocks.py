@@ -4,8 +4,8 @@ import pytest
 
 from fleet import held_blocks
 from fleet.block_news import Batch, Cleared, Removed, Stored, pack, unpack
-from fleet.block_table import Tier
 from fleet.held_blocks import HeldBlocks
+from fleet.tier import Tier
 
 
 def test_only_what_changes_is_told() -> None:

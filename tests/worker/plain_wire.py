@@ -20,10 +20,12 @@ class Output:
     transfer_params: Any = field(default=None, repr=False)
 
 
-def encode_request(prompt: Sequence[int], **sampling: object) -> bytes:
+def encode_request(
+    prompt: Sequence[int], *, cache_salt: str | None = None, **sampling: object
+) -> bytes:
     """EngineCoreRequest up to its last field without a default."""
     sampling = {"temperature": 0.0, "ignore_eos": True, "max_tokens": 4, **sampling}
-    fields = ("any id", list(prompt), None, sampling, None, 0.0, None, None, None)
+    fields = ("any id", list(prompt), None, sampling, None, 0.0, None, cache_salt, None)
     return msgspec.msgpack.encode(fields)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from proto import worker_pb2
 from tests.proto.builders import LAYOUT
+from worker.block_change import BlockChange
 from worker.errors import BadRequest, EngineLost, ForeignPrompt
 from worker.interface import EngineFacts
 from worker.leg import Order
@@ -57,6 +58,8 @@ class ScriptedEngine:
         self.idle = asyncio.Event()
         self.idle.set()
         self.changed = asyncio.Event()
+        self.changes: asyncio.Queue[BlockChange] = asyncio.Queue()
+        self.held: set[int] = set()
         self._steps: asyncio.Queue[ScriptedStep | EngineLost] = asyncio.Queue()
         self._lost: EngineLost | None = None
 
@@ -95,6 +98,14 @@ class ScriptedEngine:
             if isinstance(step, EngineLost):
                 raise step
             yield step
+
+    async def block_changes(self) -> AsyncIterator[Sequence[BlockChange]]:
+        while True:
+            yield [await self.changes.get()]
+
+    async def held_blocks(self) -> Sequence[int]:
+        self._check_alive()
+        return sorted(self.held)
 
     async def report(self) -> Load:
         self._check_alive()

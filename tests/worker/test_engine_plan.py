@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,7 +39,7 @@ def test_the_connector_is_told_how_kv_is_to_travel(tmp_path: Path) -> None:
     plan = make_plan(
         tmp_path, kv_wire="int8", kv_stall_seconds=2.0, kv_max_loads=3, ucx={"TLS": "tcp"}
     )
-    transfer = plan.configure().kv_transfer_config
+    transfer = plan.configure("ipc:///tmp/blocks").kv_transfer_config
     assert transfer is not None
     assert (transfer.kv_connector, transfer.kv_role) == ("BatonConnector", "kv_both")
     assert transfer.kv_connector_extra_config == {
@@ -60,8 +62,17 @@ def test_staging_in_a_gpus_memory_takes_a_gpu(
     plan = make_plan(tmp_path, kv_staging="device")
     if not has_gpu:
         with pytest.raises(BadSettings, match="--kv-staging device: this engine has no GPU"):
-            plan.configure()
+            plan.configure("ipc:///tmp/blocks")
         return
-    transfer = plan.configure().kv_transfer_config
+    transfer = plan.configure("ipc:///tmp/blocks").kv_transfer_config
     assert transfer is not None
     assert transfer.kv_connector_extra_config["staging"] == "device"
+
+
+def test_a_worker_does_not_load_numba() -> None:
+    """vLLM looks into every loaded module for kernels, and falls over those of numba."""
+    code = "import sys, worker.process, worker.engine_scheduler; print('numba' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split()[-1] == "False"

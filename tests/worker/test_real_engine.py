@@ -7,16 +7,22 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
 from baton.model import DEFAULT_MODEL, ensure_model, models_dir
+from fleet.block_news import unpack
+from fleet.block_watch import BlockWatch
 from fleet.member import Member, Role
+from fleet.redis_block_log import RedisBlockLog
 from fleet.redis_membership import RedisMembership
+from fleet.tier import Tier
+from gateway.front_half_blocks import BlockNamer
 from proto import worker_pb2
 from tests.fleet.builders import eventually
 from tests.fleet.server import RunningValkey
@@ -24,11 +30,13 @@ from tests.proto.builders import KEY, OTHER_KEY, make_ticket
 from tests.worker.builders import make_prefill, make_submit
 from tests.worker.gateway import Gateway
 from tests.worker.plain_wire import Output, decode_outputs, encode_request
+from worker.engine_warm_up import warm_up_request, warm_up_samplings
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 180.0
+BLOCK_SIZE = 128
 FLEET = "real-engine"
 PROMPT = tuple(range(1000, 1200))
 
@@ -38,6 +46,7 @@ class RunningWorker:
     process: subprocess.Popen[bytes]
     member: Member
     log: Path
+    redis: str
 
     def engines(self) -> list[psutil.Process]:
         children = psutil.Process(self.process.pid).children(recursive=True)
@@ -51,7 +60,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWorker]:
         process = start(valkey.url, folder / "log")
         try:
             member = asyncio.run(wait_until_joined(valkey.url, process))
-            yield RunningWorker(process, member, folder / "log")
+            yield RunningWorker(process, member, folder / "log", valkey.url)
         finally:
             process.kill()
             process.wait()
@@ -189,6 +198,74 @@ async def test_a_lost_session_frees_its_blocks(worker: RunningWorker) -> None:
     await eventually(is_free)
     await gone.close()
     await stays.close()
+
+
+async def test_the_fleet_knows_its_blocks_by_the_names_that_a_gateway_gives_them(
+    worker: RunningWorker,
+) -> None:
+    key = f"{worker.member.worker_id}/{worker.member.incarnation}"
+    gateway = Gateway(worker.member.address)
+    await gateway.greet(worker.member.vllm_version)
+    salted = encode_request(PROMPT, cache_salt="salt")
+    await gateway.submit(make_submit("plain", frames=[encode_request(PROMPT)]))
+    await finish(gateway, "plain")
+    await gateway.submit(make_submit("salted", frames=[salted]))
+    await finish(gateway, "salted")
+    expected = {named(PROMPT), named(PROMPT, cache_salt="salt")}
+    assert len(expected) == 2
+    async with RedisBlockLog.connect(worker.redis, FLEET) as log:
+        watch = BlockWatch(log)
+        watch.meet(key)
+        watching = asyncio.ensure_future(watch.run())
+
+        async def is_known() -> bool:
+            row = watch.replica.rows[key]
+            found = (watch.replica.match(np.array([each], np.uint64)) for each in expected)
+            return all(each.on_device[row] == 1 for each in found)
+
+        await eventually(is_known)
+        watching.cancel()
+        await asyncio.wait([watching])
+        held = watch.replica.table.num_held(watch.replica.rows[key], Tier.DEVICE)
+    await gateway.send(list_blocks=worker_pb2.ListBlocks(nonce=7))
+    answer = (await gateway.read_next("held_blocks")).held_blocks
+    keys = set(unpack(answer.keys).tolist())
+    assert answer.nonce == 7
+    assert expected <= keys
+    assert len(keys) == held
+    await gateway.close()
+
+
+def named(prompt: Sequence[int], cache_salt: str | None = None) -> int:
+    """The first block of a prompt."""
+    request = warm_up_request("r", warm_up_samplings()[0])
+    request.prompt_token_ids, request.cache_salt = list(prompt), cache_salt
+    (first, *_) = BlockNamer().keys(request, [BLOCK_SIZE])[BLOCK_SIZE]
+    return int(first)
+
+
+async def test_its_work_is_counted(worker: RunningWorker) -> None:
+    gateway = Gateway(worker.member.address)
+    await gateway.greet(worker.member.vllm_version)
+    before = await work_of(gateway)
+    prompt = tuple(range(2000, 2300))
+    for name in ("first", "again"):
+        await gateway.submit(make_submit(name, frames=[encode_request(prompt, max_tokens=5)]))
+        await finish(gateway, name)
+    after = await work_of(gateway)
+    cached = 300 // BLOCK_SIZE * BLOCK_SIZE
+    assert after.prefill_steps - before.prefill_steps == 2
+    assert after.prefill_tokens - before.prefill_tokens == 300 + 300 - cached
+    assert after.cached_tokens - before.cached_tokens == cached
+    assert after.decode_tokens - before.decode_tokens == 2 * 4
+    assert after.prefill_seconds > before.prefill_seconds
+    assert after.decode_seconds > before.decode_seconds
+    await gateway.close()
+
+
+async def work_of(gateway: Gateway) -> worker_pb2.Work:
+    await gateway.send(ping=worker_pb2.Ping(nonce=1))
+    return (await gateway.read_next("pong")).pong.load.work
 
 
 def test_a_dead_engine_ends_the_worker_with_one_line(worker: RunningWorker) -> None:

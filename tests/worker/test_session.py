@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
+from fleet.block_news import unpack
 from proto import worker_pb2
 from tests.proto.builders import OTHER_KEY, TICKET_ID, make_ticket
 from tests.worker.builders import make_introduction, make_prefill, make_submit
@@ -314,3 +315,12 @@ async def test_an_introduction_that_makes_no_sense_ends_the_session(
         status, details = await gateway.end()
         assert status is grpc.StatusCode.INVALID_ARGUMENT
         assert reason in details
+
+
+async def test_a_gateway_may_ask_which_blocks_are_held() -> None:
+    async with serve() as worker, worker.gateway() as gateway:
+        worker.engine.held = {3, 1 << 63}
+        await gateway.send(list_blocks=worker_pb2.ListBlocks(nonce=5))
+        answer = (await gateway.read_next("held_blocks")).held_blocks
+        assert answer.nonce == 5
+        assert unpack(answer.keys).tolist() == [3, 1 << 63]
