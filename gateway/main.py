@@ -25,7 +25,7 @@ from gateway.errors import GatewayError, StartError
 from gateway.fleet_client import FleetClient
 from gateway.http_server import bind, serve_http
 from gateway.logs import configure_logs, guard_vllm_logs
-from gateway.metrics import GatewayMetrics, WorkerMetrics
+from gateway.metrics import ContactMetrics, GatewayMetrics, WorkerMetrics
 from gateway.model_folder import check_model, is_folder
 from gateway.pages import Pages
 from gateway.request_book import RequestBook
@@ -108,6 +108,7 @@ class Gateway:
         self._front_half = front_half
         guard_vllm_logs()
         self._settings = settings
+        self._contact = watch.contact
         self._stop = asyncio.Event()
         self._metrics = GatewayMetrics()
         version = front_half.VLLM_VERSION
@@ -122,6 +123,7 @@ class Gateway:
         )
         self._fleet = FleetClient(self.book, self.roster, front_half.OutputsDecoder())
         self._metrics.registry.register(WorkerMetrics(self.roster.links.values))
+        self._metrics.registry.register(ContactMetrics(watch.contact))
 
     async def run(self, sock: socket.socket) -> None:
         """Returns after `stop`. Raises StartError or GatewayError."""
@@ -158,7 +160,7 @@ class Gateway:
             self._metrics.refused,
         )
         guard_vllm_logs()
-        pages = Pages(self.roster, self._metrics, front.model_cards)
+        pages = Pages(self.roster, self._metrics, front.model_cards, self._contact)
         max_body_bytes = settings.max_body_mib * 2**20
         door = Door(front.app, pages.by_path(), max_body_bytes, self._metrics.answered)
         seconds = settings.shutdown_seconds

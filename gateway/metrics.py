@@ -15,6 +15,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from fleet.contact import Contact
 from gateway.request_life import Handoff, Outcome, RequestLife
 from gateway.worker_link import WorkerLink
 from proto import worker_pb2
@@ -114,6 +115,30 @@ class KeptOfVllm(Collector):
         for family in REGISTRY.collect():
             if family.name in KEPT_OF_VLLM or family.name.startswith(KEPT_OF_THE_PROCESS):
                 yield family
+
+
+class ContactMetrics(Collector):
+    """Whether the fleet's state can be reached."""
+
+    def __init__(self, contact: Contact) -> None:
+        self._contact = contact
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "baton_fleet_state_reachable",
+            "1 if the last calls to the fleet's state succeeded, 0 if the gateway goes on without",
+            value=float(self._contact.is_made),
+        )
+        yield CounterMetricFamily(
+            "baton_fleet_state_outage_seconds",
+            "Time without the fleet's state",
+            value=self._contact.total_outage_seconds,
+        )
+        yield CounterMetricFamily(
+            "baton_fleet_state_outages",
+            "Times that the fleet's state was lost",
+            value=self._contact.num_outages,
+        )
 
 
 Read = Callable[[worker_pb2.LoadReport], float]

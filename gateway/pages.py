@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from fleet.contact import Contact
 from gateway.door import MakePage, Page
 from gateway.error_shape import ErrorObject
 from gateway.metrics import CONTENT_TYPE, GatewayMetrics
@@ -23,8 +24,15 @@ ModelCards = Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]
 class Pages:
     """Each page takes the rest of its path and the query."""
 
-    def __init__(self, roster: Roster, metrics: GatewayMetrics, model_cards: ModelCards) -> None:
+    def __init__(
+        self,
+        roster: Roster,
+        metrics: GatewayMetrics,
+        model_cards: ModelCards,
+        contact: Contact,
+    ) -> None:
         self._roster = roster
+        self._contact = contact
         self._metrics = metrics
         self._model_cards = model_cards
 
@@ -37,14 +45,19 @@ class Pages:
         }
 
     async def health(self, rest: str, query: Query) -> Page:
-        """200 if a request could be answered now, if need be without prefill workers."""
+        """200 if a request could be answered now, if need be without prefill workers, and
+        without the fleet's state.
+        """
         decode = self._roster.num_usable(worker_pb2.ROLE_DECODE)
         prefill = self._roster.num_usable(worker_pb2.ROLE_PREFILL)
         content = {
             "status": "ok" if decode else "unavailable",
-            "detail": f"{decode} decode and {prefill} prefill workers are usable",
+            "detail": f"{decode} decode and {prefill} prefill workers are usable"
+            + outage_words(self._contact),
             "num_decode_workers": decode,
             "num_prefill_workers": prefill,
+            "is_fleet_state_reachable": self._contact.is_made,
+            "fleet_state_outage_seconds": round(self._contact.outage_seconds, 1),
         }
         return Page.of(content, 200 if decode else 503)
 
@@ -64,6 +77,15 @@ class Pages:
                 return Page.of(card)
         message = f"The model `{rest}` does not exist."
         return ErrorObject(404, message, "NotFoundError", "model_not_found", "model")
+
+
+def outage_words(contact: Contact) -> str:
+    if contact.is_made:
+        return ""
+    return (
+        f"; fleet state has been unreachable for {contact.outage_seconds:.0f} s: "
+        "going on with what is known"
+    )
 
 
 async def refresh(link: WorkerLink) -> None:

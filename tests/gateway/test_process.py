@@ -79,6 +79,16 @@ async def test_an_unreachable_redis_is_one_line(tiny_model: Path) -> None:
     assert process.returncode == 1
 
 
+async def test_a_user_without_rights_is_one_line(tiny_model: Path, tmp_path: Path) -> None:
+    with RunningValkey(tmp_path) as valkey:
+        redis = valkey.limited_url("another")
+        async with gateway("--model", str(tiny_model), "--port", "0", "--redis", redis) as process:
+            line = await last_line(process)
+    assert line.startswith(f"error: fleet state at {valkey.url} does not take us: ")
+    assert line.endswith("docs/fleet-state.md has the ACL SETUSER line for its user")
+    assert process.returncode == 1
+
+
 async def test_a_bad_flag_is_one_line() -> None:
     async with gateway("--model", "x", "--colour", "blue") as process:
         assert await last_line(process) == "error: unrecognized arguments: --colour blue"
@@ -113,6 +123,49 @@ async def test_it_serves_until_sigterm_and_ends_well(tiny_model: Path, tmp_path:
             line = await last_line(process)
     assert process.returncode == 0
     assert f"serving tiny on http://127.0.0.1:{port}" in line
+
+
+@pytest.mark.timeout(200)
+async def test_an_outage_is_shown_and_survived(tiny_model: Path, tmp_path: Path) -> None:
+    prefill = StandInWorker("prefill-0", Role.PREFILL, PlainWire(), Fabric())
+    decode = StandInWorker("decode-0", Role.DECODE, PlainWire(), Fabric())
+    port = str(free_port())
+    with RunningValkey(tmp_path) as valkey:
+        async with (
+            registered_workers(valkey, prefill, decode),
+            gateway("--model", str(tiny_model), "--redis", valkey.url, "--port", port) as process,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+        ):
+            await healthy(f"http://127.0.0.1:{port}/health", process)
+            assert "baton_fleet_state_reachable 1.0" in (await client.get("/metrics")).text
+            valkey.stop()
+            health = await reachable(client, False)
+            assert "1 decode and 1 prefill workers are usable" in health["detail"]
+            assert "fleet state has been unreachable for" in health["detail"]
+            assert "baton_fleet_state_reachable 0.0" in (await client.get("/metrics")).text
+            valkey.start()
+            health = await reachable(client, True)
+            assert health["detail"] == "1 decode and 1 prefill workers are usable"
+            metrics = (await client.get("/metrics")).text
+            assert "baton_fleet_state_outages_total 1.0" in metrics
+            assert "baton_fleet_state_outage_seconds_total 0.0" not in metrics
+            process.send_signal(signal.SIGTERM)
+            assert process.stderr
+            written = (await process.stderr.read()).decode()
+    assert written.count("is unreachable") == 1
+    assert written.count("fleet state is back") == 1
+
+
+async def reachable(client: httpx.AsyncClient, is_reachable: bool) -> dict[str, str]:
+    """/health as soon as it says so; it is 200 all the time."""
+    async with asyncio.timeout(START_SECONDS):
+        while True:
+            health = await client.get("/health")
+            assert health.status_code == 200
+            if health.json()["is_fleet_state_reachable"] is is_reachable:
+                found: dict[str, str] = health.json()
+                return found
+            await asyncio.sleep(0.1)
 
 
 @pytest.mark.timeout(200)
