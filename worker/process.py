@@ -7,11 +7,11 @@ import logging
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import uvloop
 
@@ -72,16 +72,20 @@ class Program:
 
 
 def main(program: Program, arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0 after SIGTERM, 1 after an error, which is the last line on stderr."""
+    """The exit code of a worker."""
+    words = sys.argv[1:] if arguments is None else arguments
+    return exit_code_of(lambda: run(program, load(program.settings, program.name, words)))
+
+
+def exit_code_of(work: Callable[[], Coroutine[Any, Any, None]]) -> int:
+    """0 after SIGTERM, 1 after an error of ours, which is the last line on stderr."""
     exit_on_signal()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
-        words = sys.argv[1:] if arguments is None else arguments
-        settings = load(program.settings, program.name, words)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run(program, settings))
+            runner.run(work())
     except (WorkerError, FleetError) as error:
         return fail(str(error))
     except Exception as error:
@@ -144,18 +148,25 @@ class Part(Protocol):
 
 
 async def serve(hub: Hub, membership: Membership, us: Member, beside: Iterable[Part] = ()) -> None:
-    """Returns after SIGTERM, when nothing is open any more. `beside`: what else runs meanwhile.
+    """Returns after SIGTERM; see `serve_until`."""
+    with stop_on_signal() as stop:
+        await serve_until(stop, hub, membership, us, beside)
+
+
+async def serve_until(
+    stop: asyncio.Event, hub: Hub, membership: Membership, us: Member, beside: Iterable[Part] = ()
+) -> None:
+    """Returns when nothing is open any more. `beside`: what else runs meanwhile.
 
     Raises EngineLost, FleetUnavailable if the worker could not join, and Superseded.
     """
     try:
-        with stop_on_signal() as stop:
-            async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(each.run()) for each in (hub, *beside)]
-                await stay_in_fleet(stop, membership, us)
-                hub.stop()
-                for each in running:
-                    each.cancel()
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(each.run()) for each in (hub, *beside)]
+            await stay_in_fleet(stop, membership, us)
+            hub.stop()
+            for each in running:
+                each.cancel()
     except ExceptionGroup as group:
         raise gravest(group, FleetError, EngineLost) from None
 
