@@ -10,7 +10,6 @@ from fleet.block_news import Batch, Cleared, Snapshot, Stored, unpack
 from fleet.block_table import BlockTable, Match
 from fleet.tier import BlockKeys, Tier
 
-HELD = (Tier.DEVICE, Tier.HOST, Tier.DISK)
 MAX_EARLY = 1024
 
 
@@ -30,8 +29,9 @@ class _Told:
 class BlockReplica:
     """Pure. Follows each worker's batches from a snapshot of it; what is not whole is not known.
 
-    A worker has a row of the table. One that starts anew, from a snapshot or after it has left,
-    gets another row, and the old one is emptied bit by bit by `clean`.
+    `generation` grows whenever `rows` changes. A worker has a row of the table. One that starts
+    anew, from a snapshot or after it has left, gets another row, and the old one is emptied bit
+    by bit by `clean`.
     """
 
     def __init__(self) -> None:
@@ -40,6 +40,7 @@ class BlockReplica:
         self._free: list[int] = []
         self._next_row = 0
         self._leaving: deque[tuple[int, Iterator[None]]] = deque()
+        self.generation = 0
 
     @property
     def table(self) -> BlockTable:
@@ -64,11 +65,13 @@ class BlockReplica:
         """It is in the fleet: a snapshot of it is wanted."""
         if worker not in self._told:
             self._told[worker] = _Told(self._new_row())
+            self.generation += 1
 
     def part(self, worker: str) -> None:
         """It has left the fleet: it holds nothing."""
         if told := self._told.pop(worker, None):
             self._empty(told.row)
+            self.generation += 1
 
     def doubt(self, worker: str) -> None:
         """Something may have been missed: a snapshot of it is wanted."""
@@ -86,6 +89,7 @@ class BlockReplica:
         if told.number >= 0:
             self._empty(told.row)
             told.row = self._new_row()
+            self.generation += 1
         for tier, keys in snapshot.tiers.items():
             self._table.add(told.row, Tier(tier), unpack(keys))
         told.number = snapshot.number
@@ -102,6 +106,20 @@ class BlockReplica:
             del told.early[min(told.early)]
         self._catch_up(told)
         return self.is_whole(batch.worker)
+
+    def expect(self, worker: str, keys: BlockKeys) -> int | None:
+        """It will hold these soon. The row to `forget` them from; None if the fleet has it not."""
+        told = self._told.get(worker)
+        if told is None:
+            return None
+        self._table.add(told.row, Tier.EXPECTED, keys)
+        return told.row
+
+    def forget(self, worker: str, row: int, keys: BlockKeys) -> None:
+        """They are not expected any more."""
+        told = self._told.get(worker)
+        if told is not None and told.row == row:
+            self._table.remove(row, Tier.EXPECTED, keys)
 
     def clean(self) -> bool:
         """A step of emptying rows that nobody has. False if there is nothing to do."""
@@ -140,5 +158,5 @@ class BlockReplica:
         self._leaving.append((row, self._purges(row)))
 
     def _purges(self, row: int) -> Iterator[None]:
-        for tier in HELD:
+        for tier in Tier:
             yield from self._table.purge(row, tier)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import numpy as np
+
+from fleet import prefix_index
+from fleet.block_news import Snapshot, pack
+from fleet.block_replica import BlockReplica
+from fleet.prefix_index import PrefixIndex
+from fleet.tier import BlockKeys, Tier
+from tests.worker.builders import Clock
+
+WORKERS = ("a/1", "b/1", "nobody/1")
+
+
+def keys(*numbers: int) -> BlockKeys:
+    return np.array(numbers, np.uint64)
+
+
+def make_index(clock: Clock | None = None) -> PrefixIndex:
+    """a/1 holds 1 and 2 on its device, and 3 in host memory."""
+    replica = BlockReplica()
+    replica.meet("a/1")
+    replica.meet("b/1")
+    replica.learn(Snapshot("a/1", 1, {Tier.DEVICE: pack([1, 2]), Tier.HOST: pack([3])}))
+    return PrefixIndex(replica, clock or Clock(), expect_seconds=10)
+
+
+def hits(index: PrefixIndex, *numbers: int) -> tuple[list[int], list[int]]:
+    on_device, anywhere = index.hits(keys(*numbers), WORKERS)
+    return on_device.tolist(), anywhere.tolist()
+
+
+def test_hits_are_in_the_order_of_the_workers_and_by_tier() -> None:
+    assert hits(make_index(), 1, 2, 3, 4) == ([2, 0, 0], [3, 0, 0])
+
+
+def test_a_guess_counts_until_it_expires() -> None:
+    clock = Clock()
+    index = make_index(clock)
+    index.expect("b/1", keys(1, 2, 3))
+    assert hits(index, 1, 2, 3, 4)[0] == [2, 3, 0]
+    clock.now = 10
+    assert hits(index, 1, 2, 3, 4)[0] == [2, 0, 0]
+
+
+def test_what_is_told_meanwhile_outlives_the_guess() -> None:
+    clock = Clock()
+    index = make_index(clock)
+    index.expect("b/1", keys(1, 2))
+    index.replica.learn(Snapshot("b/1", 1, {Tier.DEVICE: pack([1])}))
+    assert hits(index, 1, 2)[0] == [2, 2, 0]
+    clock.now = 10
+    assert hits(index, 1, 2)[0] == [2, 1, 0]
+
+
+def test_guesses_about_a_restarted_worker_end_with_it() -> None:
+    clock = Clock()
+    index = make_index(clock)
+    index.expect("a/1", keys(4))
+    index.replica.learn(Snapshot("a/1", 7, {Tier.DEVICE: pack([9])}))
+    while index.replica.clean():
+        pass
+    assert hits(index, 4) == ([0, 0, 0], [0, 0, 0])
+    index.replica.part("b/1")
+    index.expect("b/1", keys(4))
+    assert hits(index, 4)[0] == [0, 0, 0]
+    clock.now = 10
+    assert hits(index, 9)[0] == [1, 0, 0]
+
+
+def test_guesses_are_bounded() -> None:
+    index = make_index()
+    index.expect("b/1", keys(*range(100, 200)))
+    before, prefix_index.MAX_EXPECTED = prefix_index.MAX_EXPECTED, 150
+    try:
+        index.expect("b/1", keys(*range(200, 300)))
+        assert hits(index, *range(100, 200))[0][1] == 0
+        assert hits(index, *range(200, 300))[0][1] == 100
+    finally:
+        prefix_index.MAX_EXPECTED = before
+
+
+def test_a_newcomer_is_known_at_once() -> None:
+    index = make_index()
+    assert hits(index, 9) == ([0, 0, 0], [0, 0, 0])
+    index.replica.meet("nobody/1")
+    index.replica.learn(Snapshot("nobody/1", 1, {Tier.DISK: pack([9])}))
+    assert hits(index, 9) == ([0, 0, 0], [0, 0, 1])
