@@ -131,7 +131,10 @@ def add_fleet(group: argparse._ArgumentGroup) -> None:
         help="a simulated one, started for the run, or a gateway's URL (default: sim)",
     )
     group.add_argument(
-        "--fleet-args", default="", metavar="WORDS", help="more flags of `baton up --sim`"
+        "--fleet-args",
+        default="",
+        metavar="WORDS",
+        help="more flags of `baton up --sim`; a single word needs the form --fleet-args=--word",
     )
     group.add_argument(
         "--compare",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".svg", ".png", ".pdf")
 SIZE_INCHES = (13.0, 7.5)
 NUM_BINS = 60
+# Where the largest value is this many times the smallest, or more, an axis is logarithmic.
+WIDE = 20.0
 
 
 def check_plot(path: Path) -> None:
@@ -56,15 +58,23 @@ def draw_distribution(axes: Axes, quantity: str, columns: Mapping[str, Column]) 
     for label, column in columns.items():
         values = np.sort(column[~np.isnan(column)])
         axes.plot(values, np.arange(1, len(values) + 1) / max(1, len(values)), label=label)
-    axes.set(xlabel=f"{quantity}, s", ylabel="share of answers", xscale="log", ylim=(0, 1))
+    axes.set(xlabel=f"{quantity}, s", ylabel="share of answers", ylim=(0, 1))
+    axes.set_xscale(scale_for(list(columns.values())))
     axes.grid(alpha=0.3)
     axes.legend()
+
+
+def scale_for(columns: Sequence[Column]) -> str:
+    values = np.concatenate(columns)
+    values = values[values > 0]
+    return "log" if len(values) and values.max() > WIDE * values.min() else "linear"
 
 
 def draw_over_time(axes: Axes, results: Sequence[ReplayResult]) -> None:
     for result in results:
         axes.plot(result.records.sent_at, result.records.first, ".", ms=3, label=name(result))
-    axes.set(xlabel="sent after, s", ylabel="TTFT, s", yscale="log")
+    axes.set(xlabel="sent after, s", ylabel="TTFT, s")
+    axes.set_yscale(scale_for([each.records.first for each in results]))
     axes.grid(alpha=0.3)
 
 
@@ -101,3 +111,5 @@ def draw_busy(axes: Axes, results: Sequence[ReplayResult]) -> None:
         if number == 0:
             axes.set_xticks(places + 0.4, [each.worker_id for each in told], rotation=90)
     axes.set(ylabel="busy, % of the time")
+    if not any(each.busy_seconds is not None for result in results for each in result.work):
+        axes.text(0.5, 0.5, "the workers do not tell", ha="center", transform=axes.transAxes)

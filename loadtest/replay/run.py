@@ -37,6 +37,8 @@ def run_on(fleet: Fleet, options: Options, trace: Sequence[TraceRequest]) -> Rep
             work = work_between(before, rows(endpoint))
         except BadAnswer as error:
             raise FleetFailed(str(error)) from error
+        except OSError as error:
+            raise FleetFailed(f"{url}: {error.strerror or error}") from error
     pool_blocks, block_tokens = pool_size(options, work)
     maker = PromptMaker(workload.vocabulary, workload.seed)
     return ReplayResult(

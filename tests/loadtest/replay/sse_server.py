@@ -25,6 +25,7 @@ class SseServer:
     step_seconds: float = 0.0
     cached_tokens: int | None = None
     workers: list[dict[str, Any]] | None = None
+    models: list[dict[str, Any]] = field(default_factory=lambda: [MODEL])
     failures: list[str] = field(default_factory=list)
     requests: list[Mapping[str, Any]] = field(default_factory=list)
     num_connections: int = 0
@@ -46,7 +47,7 @@ class SseServer:
         path = head.split()[1].partition("?")[0]
         if path == "/v1/completions":
             return await self._complete(json.loads(body), writer)
-        pages = {"/v1/models": {"data": [MODEL]}}
+        pages = {"/v1/models": {"data": self.models}}
         if self.workers is not None:
             pages["/fleet/workers"] = {"workers": self.workers}
         page = json.dumps(pages.get(path, {})).encode()
