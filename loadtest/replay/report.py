@@ -56,6 +56,8 @@ def hit_line(result: ReplayResult) -> str:
     parts = [f"hit rate: {percent(result.hit_rate)}"]
     if result.hit_rate is not None:
         parts[0] += f" of prompt tokens (told by {result.hit_source})"
+    if result.computed_share is not None:
+        parts.append(f"computed {percent(result.computed_share)}")
     if pooled.num_blocks is not None:
         size = f"{pooled.num_blocks:,} blocks of {pooled.block_tokens} tokens"
         parts.append(f"one pooled cache of {size} {percent(pooled.bounded)}")
@@ -102,6 +104,7 @@ def comparable(result: ReplayResult) -> dict[str, float | None]:
         "goodput requests/s": figures.goodput_per_second,
         "goodput %": 100 * figures.goodput_share,
         "hit rate %": None if result.hit_rate is None else 100 * result.hit_rate,
+        "computed %": None if result.computed_share is None else 100 * result.computed_share,
         **spreads,
         "failed": figures.num_requests - figures.num_done,
     }

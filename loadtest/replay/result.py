@@ -10,7 +10,12 @@ from typing import Any
 from loadtest.replay.figures import Figures, Slo
 from loadtest.replay.pooled_cache import PooledHits
 from loadtest.replay.records import Records
-from loadtest.replay.worker_work import WorkerWork, counted_share, load_spreads
+from loadtest.replay.worker_work import (
+    WorkerWork,
+    counted_share,
+    load_spreads,
+    num_computed_tokens,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,15 @@ class ReplayResult:
         return "usage" if counted_share(self.work) is None else "workers"
 
     @property
+    def computed_share(self) -> float | None:
+        """Prompt tokens that any worker computed, of those sent: a prompt that was computed twice
+        counts twice.
+        """
+        computed = num_computed_tokens(self.work)
+        sent = float(self.records.num_prompt_tokens.sum())
+        return None if computed is None or not sent else computed / sent
+
+    @property
     def spreads(self) -> Mapping[str, float]:
         return load_spreads(self.work)
 
@@ -50,6 +64,7 @@ class ReplayResult:
                 "usage": self.figures.cached_share,
                 "pooled": dataclasses.asdict(self.pooled),
             },
+            "computed_share": self.computed_share,
             "load_spread": dict(self.spreads),
             "workers": [dataclasses.asdict(each) for each in self.work],
         }

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+# What an engine's step may compute.
+STEPS = ("prefill", "decode", "mixed")
+
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -29,20 +32,33 @@ def work_between(before: Rows, after: Rows) -> list[WorkerWork]:
 
 
 def work_of(row: Mapping[str, Any], before: Mapping[str, Any]) -> WorkerWork:
-    now = row.get("load", {})
+    load = row.get("load", {})
+    now, then = counters_of(load), counters_of(before)
 
     def grown(name: str) -> float | None:
-        return None if now.get(name) is None else now[name] - (before.get(name) or 0)
+        return None if now.get(name) is None else now[name] - (then.get(name) or 0)
 
     return WorkerWork(
         worker_id=row["worker_id"],
         role=row.get("role", ""),
-        num_kv_blocks=now.get("num_kv_blocks") or 0,
-        block_tokens=now.get("block_size") or row.get("block_size"),
+        num_kv_blocks=load.get("num_kv_blocks") or 0,
+        block_tokens=load.get("block_size") or row.get("block_size"),
         num_cached_tokens=grown("num_cached_tokens"),
         num_computed_tokens=grown("num_computed_tokens"),
         busy_seconds=grown("busy_seconds"),
     )
+
+
+def counters_of(load: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A load says them itself, or by kinds of steps in `work`."""
+    work = load.get("work")
+    if work is None:
+        return load
+    return {
+        "num_cached_tokens": work["cached_tokens"],
+        "num_computed_tokens": work["prefill_tokens"] + work["mixed_prefill_tokens"],
+        "busy_seconds": sum(work[f"{kind}_seconds"] for kind in STEPS),
+    }
 
 
 def that_compute_prompts(work: Sequence[WorkerWork]) -> Sequence[WorkerWork]:
@@ -59,6 +75,12 @@ def counted_share(work: Sequence[WorkerWork]) -> float | None:
     ]
     total = sum(cached + computed for cached, computed in told)
     return sum(cached for cached, _ in told) / total if total else None
+
+
+def num_computed_tokens(work: Sequence[WorkerWork]) -> float | None:
+    """Of prompts, by all workers; None if one of them does not tell."""
+    told = [each.num_computed_tokens for each in work if each.num_computed_tokens is not None]
+    return sum(told) if told and len(told) == len(work) else None
 
 
 def load_spreads(work: Sequence[WorkerWork]) -> Mapping[str, float]:

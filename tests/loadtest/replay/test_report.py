@@ -15,7 +15,7 @@ def test_a_report_has_all_figures() -> None:
     assert ttft == ["TTFT", "ms", "200.0", "200.0", "280.0", "298.0"]
     assert "throughput: 1.90 requests/s, 190 prompt tokens/s, 19 output tokens/s" in text
     assert "goodput: 100.0 %, 1.90 requests/s (TTFT within 2 s, TPOT within 0.1 s)" in text
-    assert "hit rate: 30.0 % of prompt tokens (told by workers); " in text
+    assert "hit rate: 30.0 % of prompt tokens (told by workers); computed 7.0 %" in text
     assert "one pooled cache of 16 blocks of 16 tokens 50.0 %; an endless one 60.0 %" in text
     assert "load spread, busiest worker over the mean: prefill 1.33" in text
     assert "failed" not in text

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from loadtest.replay.worker_work import counted_share, load_spreads, work_between
+from loadtest.replay.worker_work import (
+    counted_share,
+    load_spreads,
+    num_computed_tokens,
+    work_between,
+)
 
 
 def row(worker: str, role: str, incarnation: str = "a", **load: Any) -> dict[str, Any]:
@@ -42,3 +47,26 @@ def test_spread_is_the_busiest_over_the_mean_of_its_role() -> None:
 def test_workers_that_do_not_tell_are_left_out() -> None:
     work = work_between([], [row("p", "prefill", num_kv_blocks=7)])
     assert (work[0].num_kv_blocks, counted_share(work), load_spreads(work)) == (7, None, {})
+
+
+WORK = {
+    "prefill_seconds": 2.0,
+    "decode_seconds": 1.0,
+    "mixed_seconds": 0.5,
+    "prefill_tokens": 60,
+    "mixed_prefill_tokens": 10,
+    "cached_tokens": 30,
+}
+
+
+def test_counters_by_kinds_of_steps_are_summed() -> None:
+    before = [row("p", "prefill", work={**WORK, "decode_seconds": 0.5, "prefill_tokens": 40})]
+    (work,) = work_between(before, [row("p", "prefill", work=WORK)])
+    assert (work.busy_seconds, work.num_computed_tokens, work.num_cached_tokens) == (0.5, 20, 0)
+
+
+def test_computed_tokens_are_of_all_workers_or_unknown() -> None:
+    after = [row("p", "prefill", work=WORK), row("d", "decode", num_computed_tokens=5)]
+    assert num_computed_tokens(work_between([], after)) == 75
+    assert num_computed_tokens(work_between([], [*after, row("x", "decode")])) is None
+    assert num_computed_tokens([]) is None
