@@ -24,7 +24,7 @@ class Contact:
         self._cut_off: set[str] = set()
         self._since = 0.0
         self._past_seconds = 0.0
-        self.num_outages = 0
+        self._tell: Callable[[Contact], None] = lambda contact: None
 
     @property
     def is_made(self) -> bool:
@@ -40,19 +40,26 @@ class Contact:
         """All outages of this process together, with the one under way."""
         return self._past_seconds + self.outage_seconds
 
+    def listen(self, tell: Callable[[Contact], None]) -> None:
+        """`tell` is called now, when it is lost or made, and at each try while it is lost."""
+        self._tell = tell
+        tell(self)
+
     def lost(self, who: str, outage: FleetUnavailable) -> None:
         """A call of theirs has failed."""
         if self.is_made:
             self._since = self._clock()
-            self.num_outages += 1
             logger.warning("%s; %s", outage, self._meanwhile)
         self._cut_off.add(who)
+        self._tell(self)
 
     def made(self, who: str) -> None:
         """A call of theirs has succeeded."""
         if self._cut_off == {who}:
             self._past_seconds += self.outage_seconds
             logger.warning("fleet state is back after %.1f s", self.outage_seconds)
+            self._cut_off.clear()
+            self._tell(self)
         self._cut_off.discard(who)
 
     def __repr__(self) -> str:

@@ -8,7 +8,7 @@ import sys
 # Read when gRPC is imported: its own notes on every lost connection are not for people.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
-from gateway.main import main
+from gateway.start import main
 
 code = main()
 sys.stdout.flush()

@@ -35,6 +35,14 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_serving: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_serving = on_serving
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_serving()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals are the composition root's: uvicorn would end the process by them."""
@@ -47,10 +55,12 @@ async def serve_http(
     stop: asyncio.Event,
     drain: Callable[[], Awaitable[None]],
     drain_seconds: float,
+    on_serving: Callable[[], None] = lambda: None,
 ) -> None:
     """Serves until `stop` is set; then takes nothing new, and returns when all is answered.
 
-    `drain` sees to that within `drain_seconds`. Raises GatewayError if the server ends alone.
+    `on_serving` is called when it listens. `drain` sees to that within `drain_seconds`.
+    Raises GatewayError if the server ends alone.
     """
     config = uvicorn.Config(
         app,
@@ -63,7 +73,7 @@ async def serve_http(
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=ceil(drain_seconds) + FLUSH_SECONDS,
     )
-    server = Server(config)
+    server = Server(config, on_serving)
 
     async def end() -> None:
         await stop.wait()

@@ -26,6 +26,14 @@ def configure_logs() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+def name_process(number: int) -> None:
+    """Marks the lines of one of several processes."""
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(
+            logging.Formatter(f"%(asctime)s %(levelname)s [process {number}] %(message)s")
+        )
+
+
 def guard_vllm_logs() -> None:
     """vLLM logs failures with their exceptions, whose messages may quote the prompt.
 

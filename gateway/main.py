@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import uvloop
-
-from fleet.errors import FleetError
 from fleet.member import Member, new_incarnation
 from fleet.redis_membership import RedisMembership
 from fleet.watch import MembershipWatch
 from gateway.background import beside
 from gateway.door import Door
-from gateway.errors import GatewayError, StartError
+from gateway.errors import StartError
 from gateway.fleet_client import FleetClient
 from gateway.http_server import bind, serve_http
-from gateway.logs import configure_logs, guard_vllm_logs
-from gateway.metrics import ContactMetrics, GatewayMetrics, WorkerMetrics
-from gateway.model_folder import check_model, is_folder
+from gateway.logs import guard_vllm_logs
+from gateway.metrics import GatewayMetrics, WorkerMetrics
+from gateway.model_folder import check_model
 from gateway.pages import Pages
 from gateway.request_book import RequestBook
 from gateway.roster import Roster
 from gateway.session import SessionLimits
-from gateway.settings import Settings, read_settings
+from gateway.settings import Settings
 from gateway.ticket_office import TicketOffice
 from gateway.worker_link import Check, WorkerLink
 from proto import worker_pb2
@@ -44,47 +39,29 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def main(words: list[str] | None = None) -> int:
-    """Runs the gateway; the exit code. The last line on stderr says what went wrong."""
-    # Until the event loop takes over, SIGTERM still means a clean end.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    configure_logs()
-    try:
-        settings = read_settings(sys.argv[1:] if words is None else words)
-        prepare_environment(settings)
-        uvloop.run(run(settings))
-    except (GatewayError, FleetError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    except KeyboardInterrupt:
-        return 0
-    return 0
+async def check(settings: Settings) -> None:
+    """What can fail soon. Raises StartError or FleetError."""
+    check_model(settings.model)
+    read_key(settings.fleet_key_file)
+    async with RedisMembership.connect(settings.redis, settings.fleet) as membership:
+        await membership.check()
 
 
-def prepare_environment(settings: Settings) -> None:
-    """What vLLM reads when it is imported; what is set already stays."""
-    defaults = {
-        "VLLM_LOGGING_LEVEL": "WARNING",
-        "VLLM_LOGGING_STREAM": "ext://sys.stderr",
-        "VLLM_NO_USAGE_STATS": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    if is_folder(settings.model):
-        defaults["HF_HUB_OFFLINE"] = "1"
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
-    # vLLM would open its development routes.
-    os.environ["VLLM_SERVER_DEV_MODE"] = "0"
+async def run(
+    settings: Settings,
+    sock: socket.socket | None = None,
+    on_serving: Callable[[], None] = lambda: None,
+) -> None:
+    """Serves until SIGTERM or SIGINT, on `sock` if that is given.
 
-
-async def run(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT. What can fail soon is tried first."""
+    What can fail soon is tried first. `on_serving` is called when it takes requests.
+    """
     check_model(settings.model)
     key = read_key(settings.fleet_key_file)
-    with closing(bind(settings.host, settings.port)) as sock:
+    with closing(sock or bind(settings.host, settings.port)) as sock:
         async with RedisMembership.connect(settings.redis, settings.fleet) as membership:
             await membership.check()
-            gateway = Gateway(settings, key, MembershipWatch(membership))
+            gateway = Gateway(settings, key, MembershipWatch(membership), on_serving)
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, gateway.stop)
             await gateway.run(sock)
@@ -101,7 +78,13 @@ def read_key(path: Path) -> FleetKey:
 class Gateway:
     """All parts of one gateway process."""
 
-    def __init__(self, settings: Settings, key: FleetKey, watch: MembershipWatch) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        key: FleetKey,
+        watch: MembershipWatch,
+        on_serving: Callable[[], None] = lambda: None,
+    ) -> None:
         # Here, because importing vLLM takes seconds and no other error shall wait for it.
         from gateway import front_half
 
@@ -109,8 +92,10 @@ class Gateway:
         guard_vllm_logs()
         self._settings = settings
         self._contact = watch.contact
+        self._on_serving = on_serving
         self._stop = asyncio.Event()
         self._metrics = GatewayMetrics()
+        self._contact.listen(self._metrics.contact_changed)
         version = front_half.VLLM_VERSION
         self._greeting = Greeting(new_incarnation(), version, key)
         self.roster = Roster(watch.changes(), self._make_link, version)
@@ -123,7 +108,6 @@ class Gateway:
         )
         self._fleet = FleetClient(self.book, self.roster, front_half.OutputsDecoder())
         self._metrics.registry.register(WorkerMetrics(self.roster.links.values))
-        self._metrics.registry.register(ContactMetrics(watch.contact))
 
     async def run(self, sock: socket.socket) -> None:
         """Returns after `stop`. Raises StartError or GatewayError."""
@@ -170,7 +154,12 @@ class Gateway:
                 names = ", ".join(settings.served_model_names)
                 logger.info("serving %s on http://%s:%d", names, host, port)
                 await serve_http(
-                    door, sock, self._stop, lambda: self._fleet.drain(seconds), seconds
+                    door,
+                    sock,
+                    self._stop,
+                    lambda: self._fleet.drain(seconds),
+                    seconds,
+                    self._on_serving,
                 )
 
     def _options(self) -> FrontHalfOptions:

@@ -9,6 +9,7 @@ from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     generate_latest,
 )
@@ -17,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from fleet.contact import Contact
 from gateway.request_life import Handoff, Outcome, RequestLife
+from gateway.shared_metrics import Shared, shared_folder
 from gateway.worker_link import WorkerLink
 from proto import worker_pb2
 
@@ -47,6 +49,7 @@ KEPT_OF_VLLM = frozenset(
     )
 )
 KEPT_OF_THE_PROCESS = ("process_", "python_")
+OURS = "baton_"
 
 
 class GatewayMetrics:
@@ -79,6 +82,18 @@ class GatewayMetrics:
             ["route", "status"],
             registry=self.registry,
         )
+        self._contact = Gauge(
+            "baton_fleet_state_reachable",
+            "1 if the last calls to the fleet's state succeeded, 0 if the gateway goes on without",
+            registry=self.registry,
+            multiprocess_mode="livemin",
+        )
+        self._outage = Counter(
+            "baton_fleet_state_outage_seconds",
+            "Time without the fleet's state; of several processes, all together",
+            registry=self.registry,
+        )
+        self._outage_told = 0.0
         for outcome in (*Outcome, REFUSED):
             self._requests.labels(outcome)
         for result in Handoff:
@@ -100,45 +115,34 @@ class GatewayMetrics:
         """There was nobody to take a request."""
         self._requests.labels(REFUSED).inc()
 
+    def contact_changed(self, contact: Contact) -> None:
+        """Or it goes on as it was."""
+        self._contact.set(contact.is_made)
+        seconds = contact.total_outage_seconds
+        self._outage.inc(seconds - self._outage_told)
+        self._outage_told = seconds
+
     def answered(self, route: str, status: int) -> None:
         self._answers.labels(route, str(status)).inc()
 
     def exposition(self) -> bytes:
-        """Ours and what is kept of vLLM's, in Prometheus' text format."""
-        return generate_latest(self.registry) + generate_latest(KeptOfVllm())
+        """Ours and what is kept of vLLM's, of all processes, in Prometheus' text format."""
+        if folder := shared_folder():
+            return generate_latest(KeptOfVllm(Shared(folder, [self.registry]), OURS))
+        return generate_latest(self.registry) + generate_latest(KeptOfVllm(REGISTRY))
 
 
 class KeptOfVllm(Collector):
     """vLLM registers with the process's registry; most of it speaks of an engine."""
 
+    def __init__(self, source: Collector, *also: str) -> None:
+        self._source = source
+        self._beginnings = (*KEPT_OF_THE_PROCESS, *also)
+
     def collect(self) -> Iterator[Metric]:
-        for family in REGISTRY.collect():
-            if family.name in KEPT_OF_VLLM or family.name.startswith(KEPT_OF_THE_PROCESS):
+        for family in self._source.collect():
+            if family.name in KEPT_OF_VLLM or family.name.startswith(self._beginnings):
                 yield family
-
-
-class ContactMetrics(Collector):
-    """Whether the fleet's state can be reached."""
-
-    def __init__(self, contact: Contact) -> None:
-        self._contact = contact
-
-    def collect(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily(
-            "baton_fleet_state_reachable",
-            "1 if the last calls to the fleet's state succeeded, 0 if the gateway goes on without",
-            value=float(self._contact.is_made),
-        )
-        yield CounterMetricFamily(
-            "baton_fleet_state_outage_seconds",
-            "Time without the fleet's state",
-            value=self._contact.total_outage_seconds,
-        )
-        yield CounterMetricFamily(
-            "baton_fleet_state_outages",
-            "Times that the fleet's state was lost",
-            value=self._contact.num_outages,
-        )
 
 
 Read = Callable[[worker_pb2.LoadReport], float]

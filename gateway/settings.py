@@ -84,6 +84,9 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    processes: int = Field(
+        1, ge=1, le=64, description="processes that share the port; more make use of more cores"
+    )
     expect_prefill: int = Field(1, ge=0, description="prefill workers to wait for")
     expect_decode: int = Field(1, ge=1, description="decode workers to wait for")
     expect_seconds: float = Field(300, gt=0, description="give up waiting for them after so long")

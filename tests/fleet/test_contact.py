@@ -47,6 +47,8 @@ def test_an_outage_of_several_is_logged_once_and_timed(caplog: pytest.LogCapture
 def test_outages_add_up(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     contact = Contact("going on", clock)
+    told: list[tuple[bool, float]] = []
+    contact.listen(lambda it: told.append((it.is_made, it.total_outage_seconds)))
     for seconds in (1, 2):
         contact.lost("members", OUTAGE)
         clock.now += seconds
@@ -54,4 +56,5 @@ def test_outages_add_up(caplog: pytest.LogCaptureFixture) -> None:
     contact.lost("members", OUTAGE)
     clock.now += 4
     assert contact.total_outage_seconds == 7
-    assert contact.num_outages == 3
+    contact.lost("blocks", OUTAGE)
+    assert told == [(True, 0), (False, 0), (True, 1), (False, 1), (True, 3), (False, 3), (False, 7)]

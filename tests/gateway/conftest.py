@@ -11,8 +11,8 @@ import openai
 import pytest
 import pytest_asyncio
 
-from gateway.main import prepare_environment
 from gateway.settings import Settings
+from gateway.start import prepare_environment
 from tests.gateway.builders import PATIENCE_SECONDS
 from tests.gateway.served_gateway import Served, served_gateway
 from tests.gateway.tiny_model import make_tiny_model
