@@ -75,6 +75,6 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.send_signal(signal.SIGINT)
         try:
             process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
