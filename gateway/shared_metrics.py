@@ -58,7 +58,7 @@ class Processes(Collector):
     def collect(self) -> Iterator[Metric]:
         families: dict[str, Metric] = {}
         for path in sorted(self._folder.glob(f"*{PID_ENDING}")):
-            for found in ProcessCollector(pid=path.read_text, registry=None).collect():  # type: ignore[arg-type]
+            for found in ProcessCollector(pid=path.read_text, registry=None).collect():
                 family = families.setdefault(
                     found.name, Metric(found.name, found.documentation, found.type)
                 )
