@@ -13,6 +13,7 @@ from loadtest.replay.records import Records
 from loadtest.replay.worker_work import (
     WorkerWork,
     counted_share,
+    has_prefill,
     load_spreads,
     num_computed_tokens,
 )
@@ -32,9 +33,13 @@ class ReplayResult:
 
     @property
     def hit_rate(self) -> float | None:
-        """As the workers count; as usage tells, if they do not."""
+        """As the workers count, or as usage tells: but with prefill workers, usage counts as
+        cached what a decode worker got from them.
+        """
         counted = counted_share(self.work)
-        return self.figures.cached_share if counted is None else counted
+        if counted is not None:
+            return counted
+        return None if has_prefill(self.work) else self.figures.cached_share
 
     @property
     def hit_source(self) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 # What an engine's step may compute.
 STEPS = ("prefill", "decode", "mixed")
 
+PREFILL = "prefill"
+
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -63,7 +65,11 @@ def counters_of(load: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def that_compute_prompts(work: Sequence[WorkerWork]) -> Sequence[WorkerWork]:
     """The prefill workers; all, if there are none."""
-    return [each for each in work if "prefill" in each.role.lower()] or work
+    return [each for each in work if PREFILL in each.role] or work
+
+
+def has_prefill(work: Sequence[WorkerWork]) -> bool:
+    return any(PREFILL in each.role for each in work)
 
 
 def counted_share(work: Sequence[WorkerWork]) -> float | None:

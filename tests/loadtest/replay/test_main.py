@@ -31,7 +31,7 @@ def test_a_trace_is_replayed_and_saved(tmp_path: Path, capsys: pytest.CaptureFix
     files = {flag: tmp_path / f"out.{flag}" for flag in ("json", "svg")}
     words = ["--scale", "16", "--speed", "10", "--json", str(files["json"])]
     words += ["--plot", str(files["svg"])]
-    workers = [{"worker_id": "p0", "role": "prefill", "load": {"num_kv_blocks": 100}}]
+    workers = [{"worker_id": "w0", "role": "decode", "load": {"num_kv_blocks": 100}}]
     with serving(SseServer(workers=workers, cached_tokens=32)) as server:
         assert main([str(trace), "--fleet", server.url, *words]) == 0
     assert [len(request["prompt"]) for request in server.requests] == [64, 65]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from loadtest.replay.report import compare, show
+from loadtest.replay.worker_work import work_between
 from tests.loadtest.replay.make_result import make_result, untold
 
 
@@ -25,6 +27,12 @@ def test_what_is_not_told_is_said_so() -> None:
     text = show(untold(make_result()))
     assert "hit rate: not told; an endless one 60.0 %" in text
     assert "over the mean: not told" in text
+
+
+def test_usage_is_not_believed_where_there_are_prefill_workers() -> None:
+    silent = work_between([], [{"worker_id": "p", "role": "prefill"}])
+    assert replace(make_result(), work=()).hit_rate == 0.4
+    assert replace(make_result(), work=silent).hit_rate is None
 
 
 def test_failures_are_listed() -> None:
