@@ -197,11 +197,11 @@ class SimCore:
         batch = self._batch
         assert batch is not None
         tokens: list[Token] = []
+        running = Stage.RUNNING
         for request, num_tokens in batch.parts:
-            if request.stage is Stage.RUNNING:
+            if request.stage is running:
                 self._advance(request, num_tokens, tokens)
-                if request.is_source:
-                    assert request.ticket is not None
+                if request.ticket is not None:
                     self._fabric.computed(request.ticket, batch.began)
         seconds = self._timeline.now - batch.began
         self.work = self.work.after_step(seconds, batch.num_prefill_tokens, batch.num_decodes)

@@ -60,7 +60,7 @@ def make_crew(
         core = SimCore(address, limits, pace, model.answers, timeline, fabric)
         facts = facts_of(limits, model, vllm_version, address)
         checks = RequestLimits(limits.max_model_len, model.vocab_size)
-        engine = SimEngine(core, codec, facts, checks, time.monotonic)
+        engine = SimEngine(core, codec, facts, checks, time.monotonic, len(places))
         crew.append(SimWorker(worker_id, incarnation, tuple(map(LEGS.__getitem__, roles)), engine))
     return crew
 

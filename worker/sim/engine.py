@@ -20,7 +20,9 @@ from worker.sim.request import NextKeys, Task
 from worker.sim.step import SimStep
 from worker.ticket_check import check_prompt
 
-# A load that changes is told at most so often, and at once when the engine becomes idle.
+# All engines of a process together tell of their loads about so often, and each one at most
+# every LOAD_SECONDS: a message costs more than a step. One that becomes idle does so at once.
+LOADS_PER_SECOND = 400
 LOAD_SECONDS = 0.05
 
 
@@ -49,7 +51,9 @@ class SimEngine:
         facts: EngineFacts,
         limits: RequestLimits,
         clock: Callable[[], float],
+        num_engines: int = 1,
     ) -> None:
+        """`num_engines`: in this process."""
         self.facts = facts
         self._core = core
         self._codec = codec
@@ -58,7 +62,8 @@ class SimEngine:
         self._steps: deque[SimStep] = deque()
         self._has_steps = asyncio.Event()
         self._has_changes = asyncio.Event()
-        self._told_at = -LOAD_SECONDS
+        self._load_seconds = max(LOAD_SECONDS, num_engines / LOADS_PER_SECOND)
+        self._told_at = -self._load_seconds
         layout = facts.kv_layout
         self._block_bytes = layout.bytes_per_token * layout.block_size
         core.on_step = self._take
@@ -134,7 +139,7 @@ class SimEngine:
             self._tell_load()
 
     def _is_load_due(self) -> bool:
-        return self._core.is_idle or self._clock() >= self._told_at + LOAD_SECONDS
+        return self._core.is_idle or self._clock() >= self._told_at + self._load_seconds
 
     def _tell_load(self) -> None:
         self._put(SimStep((), self._load(), self._clock(), self._codec.encode))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.errors import FleetError
@@ -35,7 +35,14 @@ from worker.sim.timeline import Timeline
 
 PROGRAM = "python -m worker.sim"
 
-logger = logging.getLogger(__name__)
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What all workers of the process have in common."""
+
+    settings: SimSettings
+    folder: ModelFolder
+    key: FleetKey
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,31 +56,20 @@ async def run(settings: SimSettings) -> None:
     key = read_key(settings.fleet_key_file)
     folder = ModelFolder.open(Path(settings.model))
     model = SimModel.of(folder, settings.block_size, settings.max_model_len)
-    async with (
-        RedisMembership.connect(settings.redis, settings.fleet) as membership,
-        RedisBlockLog.connect(settings.redis, settings.fleet) as log,
-    ):
+    async with RedisMembership.connect(settings.redis, settings.fleet) as membership:
         await membership.check()
-        timeline = Timeline(time.monotonic)
-        crew = open_crew(settings, model, timeline)
-        answers = model.answers
-        logger.info(
-            "answers are made of the tokens %d to %d",
-            answers.first,
-            answers.first + answers.count - 1,
-        )
-        try:
-            with stop_on_signal() as stop:
-                async with asyncio.TaskGroup() as tasks:
-                    pacing = tasks.create_task(Pace(timeline).run())
-                    serving = [
-                        tasks.create_task(serve(each, settings, folder, key, membership, log, stop))
-                        for each in crew
-                    ]
-                    await asyncio.wait(serving)
-                    pacing.cancel()
-        except ExceptionGroup as group:
-            raise gravest(group, FleetError, EngineLost, WorkerError) from None
+    timeline = Timeline(time.monotonic)
+    crew = open_crew(settings, model, timeline)
+    site = Site(settings, folder, key)
+    try:
+        with stop_on_signal() as stop:
+            async with asyncio.TaskGroup() as tasks:
+                pacing = tasks.create_task(Pace(timeline).run())
+                serving = [tasks.create_task(serve(each, site, stop)) for each in crew]
+                await asyncio.wait(serving)
+                pacing.cancel()
+    except ExceptionGroup as group:
+        raise gravest(group, FleetError, EngineLost, WorkerError) from None
 
 
 def open_crew(settings: SimSettings, model: SimModel, timeline: Timeline) -> list[SimWorker]:
@@ -85,25 +81,22 @@ def open_crew(settings: SimSettings, model: SimModel, timeline: Timeline) -> lis
     return make_crew(settings, model, SimCodec(settings.block_size), VLLM_VERSION, timeline)
 
 
-async def serve(
-    worker: SimWorker,
-    settings: SimSettings,
-    folder: ModelFolder,
-    key: FleetKey,
-    membership: RedisMembership,
-    log: RedisBlockLog,
-    stop: asyncio.Event,
-) -> None:
-    """One worker, until told to stop. Raises FleetError and PortTaken."""
-    facts = worker.engine.facts
-    us = Identity(
-        worker.worker_id, worker.incarnation, folder.fingerprint, facts.kv_layout.fingerprint
-    )
-    description = describe(us, worker.roles, folder, facts)
-    hub = make_hub(worker.engine, worker.legs, key, us, Ledger())
-    blocks = BlockTeller(worker.engine, log, us.key)
-    servicer = Servicer(description, hub, key)
-    async with open_server(servicer, settings.host, 0) as port:
+async def serve(worker: SimWorker, site: Site, stop: asyncio.Event) -> None:
+    """One worker, until told to stop: with connections of its own, as a process would have.
+
+    Raises FleetError and PortTaken.
+    """
+    settings, facts = site.settings, worker.engine.facts
+    layout = facts.kv_layout.fingerprint
+    us = Identity(worker.worker_id, worker.incarnation, site.folder.fingerprint, layout)
+    description = describe(us, worker.roles, site.folder, facts)
+    hub = make_hub(worker.engine, worker.legs, site.key, us, Ledger())
+    servicer = Servicer(description, hub, site.key)
+    async with (
+        RedisMembership.connect(settings.redis, settings.fleet) as membership,
+        RedisBlockLog.connect(settings.redis, settings.fleet) as log,
+        open_server(servicer, settings.host, 0) as port,
+    ):
         address = f"{settings.host}:{port}"
         entry = member(description, worker.roles, address, os.getpid(), time.time())
-        await serve_until(stop, hub, membership, entry, [blocks])
+        await serve_until(stop, hub, membership, entry, [BlockTeller(worker.engine, log, us.key)])
