@@ -108,7 +108,7 @@ def gateway(settings: UpSettings, site: Site) -> ProcessSpec:
         *("--served-model-name", site.served_model_name),
         *("--host", settings.host, "--port", str(site.port)),
         *("--expect-prefill", str(settings.prefill), "--expect-decode", str(settings.decode)),
-        *("--dispatch", settings.dispatch),
+        *("--dispatch", settings.dispatch, "--processes", str(settings.processes)),
         *engine_flag(shlex.split(settings.engine_args)),
     )
     environment = gateway_environment(site.environment, site.access)

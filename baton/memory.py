@@ -15,6 +15,8 @@ CGROUP = Path("/sys/fs/cgroup")
 # Python, torch and vLLM without any weight, as measured on the CPU build.
 WORKER_BYTES = GIB
 GATEWAY_BYTES = GIB * 5 // 8
+# Each of its processes beyond the first, which share what was imported.
+GATEWAY_PROCESS_BYTES = GIB // 8
 
 NUMBER_BYTES = {"float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2}
 
@@ -27,11 +29,13 @@ class MemoryNeed:
     weight_bytes: int  # of one worker
     kv_cache_bytes: int  # of one worker
     offload_bytes: int = 0  # of all
+    num_gateway_processes: int = 1
 
     @property
     def total_bytes(self) -> int:
         worker_bytes = self.weight_bytes + self.kv_cache_bytes + WORKER_BYTES
-        return self.num_workers * worker_bytes + self.offload_bytes + GATEWAY_BYTES
+        gateway_bytes = GATEWAY_BYTES + (self.num_gateway_processes - 1) * GATEWAY_PROCESS_BYTES
+        return self.num_workers * worker_bytes + self.offload_bytes + gateway_bytes
 
     def check(self, available_bytes: int) -> None:
         """Raises NotEnoughMemory."""

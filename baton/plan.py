@@ -144,6 +144,7 @@ def check_memory(settings: UpSettings, model: Path) -> None:
         weight_bytes=weight_bytes(model, settings.dtype),
         kv_cache_bytes=settings.kv_cache_gib * GIB,
         offload_bytes=round(settings.prefill * (settings.offload_gib or 0) * GIB),
+        num_gateway_processes=settings.processes,
     )
     need.check(available_bytes())
 

@@ -52,6 +52,12 @@ class UpSettings(StateSettings):
         default="127.0.0.1", min_length=1, description="address the gateway listens on"
     )
     port: int = Field(default=8000, ge=0, le=65535, description="its port; 0 takes a free one")
+    processes: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="gateway processes that share the port, each good for about one core",
+    )
     dtype: str = Field(default="auto", description="number format of the weights, as vLLM names it")
     max_model_len: int | None = Field(
         default=None,

@@ -85,7 +85,7 @@ def test_the_gateway_is_told_whom_to_expect() -> None:
     spec = make_lineup(UpSettings(prefill=2, decode=1, host="0.0.0.0"))["gateway"]
     words = shlex.join(spec.command)
     assert "--served-model-name tiny --host 0.0.0.0 --port 8000" in words
-    assert "--expect-prefill 2 --expect-decode 1 --dispatch together" in words
+    assert "--expect-prefill 2 --expect-decode 1 --dispatch together --processes 1" in words
     assert not spec.is_worker
 
 

@@ -23,7 +23,16 @@ LOAD = {
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for flag in ("model", "served-model-name", "fleet", "host", "port", "dtype", "dispatch"):
+    for flag in (
+        "model",
+        "served-model-name",
+        "fleet",
+        "host",
+        "port",
+        "dtype",
+        "dispatch",
+        "processes",
+    ):
         parser.add_argument(f"--{flag}", required=True)
     parser.add_argument("--expect-prefill", type=int, required=True)
     parser.add_argument("--expect-decode", type=int, required=True)
