@@ -10,12 +10,17 @@ from typing import NoReturn
 from fleet.backoff import Backoff
 from fleet.block_log import BlockLog, Reading
 from fleet.block_replica import BlockReplica
+from fleet.contact import Contact
 from fleet.errors import FleetUnavailable
+from fleet.watch import GOING_ON
 
 READ_SECONDS = 1.0
 ASK_SECONDS = 1.0
+# What a worker told after its snapshot: it replaces one that is behind much sooner.
+LOOK_BACK_SECONDS = 10.0
 # Steps of cleaning between two readings, each of about a millisecond.
 CLEANING_STEPS = 4
+BLOCKS = "blocks"
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +33,16 @@ class BlockWatch:
     """
 
     def __init__(
-        self, log: BlockLog, replica: BlockReplica | None = None, backoff: Backoff | None = None
+        self,
+        log: BlockLog,
+        replica: BlockReplica | None = None,
+        backoff: Backoff | None = None,
+        contact: Contact | None = None,
     ) -> None:
         self.replica = replica or BlockReplica()
         self._log = log
         self._backoff = backoff or Backoff()
+        self._contact = contact or Contact(GOING_ON)
         self._place: str | None = None
         self._wanted: dict[str, float] = {}  # from when on to ask for its snapshot
         self._is_reached = False
@@ -45,6 +55,7 @@ class BlockWatch:
         """It is in the fleet."""
         self.replica.meet(worker)
         self._wanted.setdefault(worker, 0.0)
+        self._place = None
 
     def part(self, worker: str) -> None:
         """It has left the fleet."""
@@ -62,12 +73,17 @@ class BlockWatch:
                 self._note_contact()
 
     async def _read(self) -> None:
-        """The place is noted before snapshots are taken, so that nothing falls in between."""
+        """The place is noted before snapshots are taken, so that nothing falls in between.
+
+        For whom it meets, it goes back: what was read before was not about those it knew.
+        """
         if self._place is None:
-            self._place = await self._log.end()
+            self._place = await self._log.end(LOOK_BACK_SECONDS)
+        place = self._place
         await self._ask()
-        reading = await self._log.read(self._place, 0.0 if self._clean() else READ_SECONDS)
-        self._place = reading.place
+        reading = await self._log.read(place, 0.0 if self._clean() else READ_SECONDS)
+        if self._place is not None:
+            self._place = reading.place
         self._take(reading)
 
     async def _ask(self) -> None:
@@ -96,13 +112,11 @@ class BlockWatch:
         return all(self.replica.clean() for _ in range(CLEANING_STEPS))
 
     def _note_outage(self, outage: FleetUnavailable) -> float:
-        if not self._backoff.failures:
-            logger.warning("%s; going on with what is known of workers' blocks", outage)
+        self._contact.lost(BLOCKS, outage)
         self._is_reached = False
         return self._backoff.next()
 
     def _note_contact(self) -> None:
-        if self._backoff.failures:
-            logger.warning("fleet state is back; following workers' blocks again")
+        self._contact.made(BLOCKS)
         self._backoff.reset()
         self._is_reached = True
