@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from fleet.block_log import BlockLog
 from fleet.block_reporter import BlockReporter
+from fleet.contact import Contact
 from fleet.held_blocks import HeldBlocks
 from worker.block_change import BlockChange, Kind
 from worker.interface import Engine
@@ -16,10 +17,12 @@ from worker.interface import Engine
 class BlockTeller:
     """Follows the engine's prefix cache while `run` runs. `worker`: "worker_id/incarnation"."""
 
-    def __init__(self, engine: Engine, log: BlockLog, worker: str) -> None:
+    def __init__(
+        self, engine: Engine, log: BlockLog, worker: str, contact: Contact | None = None
+    ) -> None:
         self._engine = engine
         self._held = HeldBlocks(worker)
-        self._reporter = BlockReporter(log, self._held)
+        self._reporter = BlockReporter(log, self._held, contact=contact)
 
     async def run(self) -> NoReturn:
         """Endless."""

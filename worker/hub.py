@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
+from fleet.member_load import MemberLoad
 from proto import worker_pb2
 from worker.admission import Admission
 from worker.errors import (
@@ -135,6 +136,10 @@ class Hub:
             self._tickets.held(load.held, asked_at)
         self._teller.read(load)
         return self._teller.report()
+
+    def last_load(self) -> MemberLoad:
+        """The last reading, for the fleet."""
+        return self._teller.last.to_fleet()
 
     def stop(self) -> None:
         """Nothing is taken any more; what is open is aborted, and its gateway told."""

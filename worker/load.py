@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from fleet.member_load import MemberLoad
 from kvtransfer.offload_stats import Offloads
 from kvtransfer.stats import Transfers
 from proto import worker_pb2
@@ -30,6 +31,12 @@ class Load:
     offloads: Offloads = field(default_factory=Offloads)
     work: Work = field(default_factory=Work)
     held: Mapping[bytes, int] | None = field(default=None, compare=False, repr=False)
+
+    def to_fleet(self) -> MemberLoad:
+        """What those who have no session here can read of it."""
+        return MemberLoad(
+            self.num_running, self.num_waiting, self.num_kv_blocks, self.num_kv_blocks_used
+        )
 
     def to_proto(self) -> worker_pb2.LoadReport:
         moved = self.transfers

@@ -60,6 +60,11 @@ class LoadTeller:
             outbox.put_load(report)
         self._pause = asyncio.get_running_loop().call_later(NEWS_SECONDS, self._end_pause)
 
+    @property
+    def last(self) -> Load:
+        """The last reading."""
+        return self._load
+
     def report(self) -> worker_pb2.LoadReport:
         report = self._load.to_proto()
         report.tickets.CopyFrom(self._tickets.counts().to_proto(self._clock()))

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import uvloop
 
+from fleet.contact import Contact
 from fleet.errors import FleetError, Superseded
 from fleet.member import Member, new_incarnation
 from fleet.membership import Membership
@@ -122,8 +123,9 @@ async def run(program: Program, settings: WorkerSettings) -> None:
         async with open_server(servicer, settings.host, settings.port) as port:
             entry = member(description, program.roles, f"{host}:{port}", os.getpid(), time.time())
             async with RedisBlockLog.connect(settings.redis, settings.fleet) as log:
-                teller = BlockTeller(engine, log, f"{us.worker_id}/{us.incarnation}")
-                await serve(hub, membership, entry, [teller])
+                contact = Contact(f"{us.worker_id} goes on and keeps trying")
+                teller = BlockTeller(engine, log, f"{us.worker_id}/{us.incarnation}", contact)
+                await serve(hub, membership, entry, [teller], contact)
 
 
 def make_hub(
@@ -147,14 +149,25 @@ class Part(Protocol):
     async def run(self) -> None: ...
 
 
-async def serve(hub: Hub, membership: Membership, us: Member, beside: Iterable[Part] = ()) -> None:
+async def serve(
+    hub: Hub,
+    membership: Membership,
+    us: Member,
+    beside: Iterable[Part] = (),
+    contact: Contact | None = None,
+) -> None:
     """Returns after SIGTERM; see `serve_until`."""
     with stop_on_signal() as stop:
-        await serve_until(stop, hub, membership, us, beside)
+        await serve_until(stop, hub, membership, us, beside, contact)
 
 
 async def serve_until(
-    stop: asyncio.Event, hub: Hub, membership: Membership, us: Member, beside: Iterable[Part] = ()
+    stop: asyncio.Event,
+    hub: Hub,
+    membership: Membership,
+    us: Member,
+    beside: Iterable[Part] = (),
+    contact: Contact | None = None,
 ) -> None:
     """Returns when nothing is open any more. `beside`: what else runs meanwhile.
 
@@ -163,7 +176,8 @@ async def serve_until(
     try:
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(each.run()) for each in (hub, *beside)]
-            await stay_in_fleet(stop, membership, us)
+            stay = Registration(membership, us, contact=contact, load=hub.last_load)
+            await stay_in_fleet(stop, stay)
             hub.stop()
             for each in running:
                 each.cancel()
@@ -171,9 +185,10 @@ async def serve_until(
         raise gravest(group, FleetError, EngineLost) from None
 
 
-async def stay_in_fleet(stop: asyncio.Event, membership: Membership, us: Member) -> None:
+async def stay_in_fleet(stop: asyncio.Event, registration: Registration) -> None:
     """Until told to stop. Raises Superseded if another incarnation takes the place."""
-    async with open_registration(membership, us) as registration:
+    us = registration.member
+    async with bounded_stay(registration):
         logger.info("%s is ready at %s", us.worker_id, us.address)
         async with asyncio.TaskGroup() as tasks:
             ends = [tasks.create_task(each.wait()) for each in (stop, registration.lost)]
@@ -194,12 +209,11 @@ async def open_membership(settings: WorkerSettings) -> AsyncIterator[RedisMember
 
 
 @asynccontextmanager
-async def open_registration(membership: Membership, us: Member) -> AsyncIterator[Registration]:
+async def bounded_stay(registration: Registration) -> AsyncIterator[None]:
     """A stay in the fleet that a silent server cannot prolong by more than LEAVE_SECONDS."""
-    registration = Registration(membership, us)
     await registration.__aenter__()
     try:
-        yield registration
+        yield
     finally:
         with suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_SECONDS):
