@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from time import monotonic
 
@@ -9,7 +10,10 @@ import msgspec
 
 PREFIX = b"data: "
 END = b"[DONE]"
-ERROR_BYTES = 300
+ERROR_BYTES = 1000
+KIND_CHARACTERS = 80
+# Ids, addresses, lengths: what makes one failure differ from the next of its kind.
+PARTICULAR = re.compile(r"\b[\w.:-]*\d[\w.:-]*\b")
 
 
 class Choice(msgspec.Struct, gc=False):
@@ -29,7 +33,6 @@ class Usage(msgspec.Struct, gc=False):
 
 class ErrorObject(msgspec.Struct, gc=False):
     message: str = ""
-    type: str | None = None
 
 
 class Event(msgspec.Struct, gc=False):
@@ -39,6 +42,20 @@ class Event(msgspec.Struct, gc=False):
 
 
 DECODER = msgspec.json.Decoder(Event)
+
+
+def message_in(body: bytes) -> str:
+    """Of an error's JSON; the body itself if it is something else."""
+    try:
+        event = DECODER.decode(body)
+    except msgspec.MsgspecError:
+        event = Event()
+    return event.error.message if event.error else body.decode(errors="replace")
+
+
+def kind_of(message: str) -> str:
+    """One short line without what differs from one failure to the next."""
+    return " ".join(PARTICULAR.sub("#", message).split())[:KIND_CHARACTERS]
 
 
 class StreamedAnswer:
@@ -59,7 +76,7 @@ class StreamedAnswer:
     def feed(self, status: int, body: bytes) -> None:
         if status != 200:
             self._rest = (self._rest + body)[:ERROR_BYTES]
-            self.error = f"HTTP {status}"
+            self.error = f"HTTP {status}: {kind_of(message_in(self._rest))}"
             return
         now = monotonic()
         *lines, self._rest = (self._rest + body).split(b"\n")
@@ -77,11 +94,6 @@ class StreamedAnswer:
         told = self.usage.completion_tokens if self.usage else None
         return told if told is not None else len(self.token_ids) or self.num_events
 
-    @property
-    def refusal(self) -> str:
-        """What came instead of a stream."""
-        return self._rest.decode(errors="replace") if self.error.startswith("HTTP") else ""
-
     def _take(self, data: bytes, now: float) -> None:
         if data == END:
             self.is_complete = True
@@ -92,7 +104,7 @@ class StreamedAnswer:
             self.error = "event is not JSON as expected"
             return
         if event.error is not None:
-            self.error = f"error event: {event.error.type or event.error.message}"
+            self.error = f"error event: {kind_of(event.error.message)}"
         elif event.choices:
             self._time(now)
             for choice in event.choices:

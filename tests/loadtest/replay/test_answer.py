@@ -36,9 +36,9 @@ def test_without_usage_events_are_counted() -> None:
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [
-        (503, b"full", "HTTP 503"),
-        (200, b'data: {"error": {"message": "m", "type": "WorkerLost"}}\n', "error event: Worker"),
-        (200, b'data: {"error": {"message": "m"}}\n', "error event: m"),
+        (503, b"full\nup", "HTTP 503: full up"),
+        (503, b'{"error": {"message": "full"}}', "HTTP 503: full"),
+        (200, b'data: {"error": {"message": "worker w-1 is lost"}}\n', "error event: worker # is"),
         (200, b"data: {\n", "event is not JSON"),
     ],
 )

@@ -94,8 +94,8 @@ async def test_a_bound_makes_requests_wait() -> None:
         ("cut", "stream was cut"),
         ("silent", "timeout"),
         ("close", "stream was cut"),
-        ("refuse", "HTTP 503"),
-        ("error event", "error event: WorkerLost"),
+        ("refuse", "HTTP 503: full"),
+        ("error event", "error event: lost"),
     ],
 )
 async def test_failures_are_told_by_kind_and_befall_one_request(failure: str, error: str) -> None:
