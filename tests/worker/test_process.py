@@ -13,12 +13,14 @@ from fakeredis import FakeAsyncRedis, FakeServer
 from decode_worker.leg import DECODE
 from fleet.errors import FleetUnavailable, Superseded
 from fleet.member import Member, Role
+from fleet.member_load import MemberLoad
 from fleet.redis_membership import RedisMembership
 from tests.fleet.builders import eventually
 from tests.proto.builders import KEY
 from tests.worker.builders import make_hub
 from tests.worker.scripted_engine import ScriptedEngine
 from worker.errors import BadModel, BadSettings, EngineLost, PortTaken
+from worker.load import Load
 from worker.process import Program, main, run, serve
 from worker.settings import WorkerSettings, load
 from worker.shutdown import SIGNALS
@@ -112,6 +114,23 @@ async def test_a_worker_serves_until_it_is_told_to_stop(
     # The session ends by itself.
     while await link.outbox.get():
         pass
+
+
+async def test_a_workers_load_is_in_the_fleets_state(membership: RedisMembership) -> None:
+    engine = ScriptedEngine()
+    hub, _ = make_hub(engine)
+    read = Load(num_running=3, num_waiting=2, num_kv_blocks=100, num_kv_blocks_used=70)
+
+    async def is_told() -> bool:
+        return await membership.loads() == {"w-0": MemberLoad(3, 2, 100, 70)}
+
+    serving = asyncio.ensure_future(serve(hub, membership, US))
+    await joined(membership)
+    engine.step(load=read)
+    await eventually(is_told)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await serving
+    assert await membership.loads() == {}
 
 
 async def test_a_dead_engine_ends_the_worker_and_its_stay(membership: RedisMembership) -> None:
