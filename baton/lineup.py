@@ -13,6 +13,7 @@ from baton.cores import CoreAssignment
 from baton.environment import (
     Access,
     gateway_environment,
+    member_environment,
     process_environment,
     worker_environment,
 )
@@ -27,28 +28,32 @@ class Part(StrEnum):
     GATEWAY = "gateway"
     PREFILL = "prefill"
     DECODE = "decode"
+    SIM = "sim"
     VALKEY = "valkey"
 
 
 # What depends on others stops before them.
-STOP_TIERS = {Part.GATEWAY: 0, Part.PREFILL: 1, Part.DECODE: 1, Part.VALKEY: 2}
+STOP_TIERS = {Part.GATEWAY: 0, Part.PREFILL: 1, Part.DECODE: 1, Part.SIM: 1, Part.VALKEY: 2}
 # Seconds between SIGTERM and SIGKILL. Together they stay under ten.
-GRACE_SECONDS = {Part.GATEWAY: 3.0, Part.PREFILL: 5.0, Part.DECODE: 5.0, Part.VALKEY: 1.0}
+GRACE_SECONDS = {
+    Part.GATEWAY: 3.0,
+    Part.PREFILL: 5.0,
+    Part.DECODE: 5.0,
+    Part.SIM: 5.0,
+    Part.VALKEY: 1.0,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
-    """One process: `name` is its worker_id if it is a worker."""
+    """One process. `workers`: the worker_ids of those that it runs, mostly its own name."""
 
     name: str
     part: Part
     command: tuple[str, ...]
     environment: Mapping[str, str]
     cores: tuple[int, ...]
-
-    @property
-    def is_worker(self) -> bool:
-        return self.part in (Part.PREFILL, Part.DECODE)
+    workers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,8 @@ class Site:
 
 def line_up(settings: UpSettings, site: Site) -> tuple[ProcessSpec, ...]:
     """The workers, prefill before decode, and then the gateway."""
+    if settings.sim:
+        return simulation(settings, site), gateway(settings, site)
     places = zip(worker_names(settings).items(), site.cores.workers, site.gpus, strict=True)
     workers = [worker(settings, site, *named, cores, gpus) for named, cores, gpus in places]
     return (*workers, gateway(settings, site))
@@ -98,7 +105,27 @@ def worker(
     environment = worker_environment(
         site.environment, site.access, cores, settings.kv_cache_gib, gpus.gpus
     )
-    return ProcessSpec(name, part, command, environment, cores)
+    return ProcessSpec(name, part, command, environment, cores, (name,))
+
+
+def num_worker_processes(settings: UpSettings) -> int:
+    return 1 if settings.sim else settings.prefill + settings.decode
+
+
+def simulation(settings: UpSettings, site: Site) -> ProcessSpec:
+    """All workers in one process."""
+    command = (
+        *python("worker.sim"),
+        *("--model", str(site.model), "--fleet", settings.fleet, "--host", WORKER_HOST),
+        *("--prefill", str(settings.prefill), "--decode", str(settings.decode)),
+        *("--speed", str(settings.sim_speed), "--kv-max-loads", str(settings.kv_max_loads)),
+        *(("--max-model-len", str(settings.max_model_len)) if settings.max_model_len else ()),
+        *(("--profile", str(settings.sim_profile.absolute())) if settings.sim_profile else ()),
+        *shlex.split(settings.sim_args),
+    )
+    environment = member_environment(site.environment, site.access) | {"OMP_NUM_THREADS": "1"}
+    (cores,) = site.cores.workers
+    return ProcessSpec("sim", Part.SIM, command, environment, cores, tuple(worker_names(settings)))
 
 
 def gateway(settings: UpSettings, site: Site) -> ProcessSpec:

@@ -24,6 +24,11 @@ from baton.supervisor import GiveUp, Supervisor
 READY_POLL_SECONDS = 0.2
 PROGRESS_SECONDS = 1.0
 UPKEEP_SECONDS = 30.0
+START_WORDS = {
+    Part.PREFILL: "loading the model",
+    Part.DECODE: "loading the model",
+    Part.SIM: "simulating all workers",
+}
 
 
 class LocalFleet:
@@ -105,8 +110,8 @@ class LocalFleet:
         self._children[spec.name] = child
         self._custody.take(child.pid)
         self._supervisor.started(spec.name, time.monotonic())
-        if spec.is_worker:
-            self._tell(spec.name, f"loading the model on {describe(spec.cores)}")
+        if spec.workers:
+            self._tell(spec.name, f"{START_WORDS[spec.part]} on {describe(spec.cores)}")
         self.on_change()
         return child
 

@@ -14,7 +14,14 @@ from baton.console import Console
 from baton.cores import CoreAssignment, assign, available_cores, describe
 from baton.errors import BadSettings, FleetTaken, ServerUnreachable
 from baton.gpus import assign_gpus, available_gpus
-from baton.lineup import ProcessSpec, Site, line_up, valkey, worker_names
+from baton.lineup import (
+    ProcessSpec,
+    Site,
+    line_up,
+    num_worker_processes,
+    valkey,
+    worker_names,
+)
 from baton.listener import base_url, free_port
 from baton.memory import GIB, MemoryNeed, available_bytes, weight_bytes
 from baton.model import ensure_model, models_dir
@@ -45,14 +52,15 @@ def make_plan(
 ) -> Plan:
     """Raises BatonError or FleetError if it cannot work. The cheapest checks come first."""
     check_offload(settings)
+    check_sim(settings)
     check_connector(settings)
     gpus = available_gpus(environment)
     check_staging(settings, gpus)
     port = free_port(settings.host, settings.port)
-    cores = assign(available_cores(), settings.prefill + settings.decode)
+    cores = assign(available_cores(), num_worker_processes(settings))
     server = embedded_valkey(settings, folder, cores, environment)
     model = ensure_model(settings.model, models_dir(environment), console.line)
-    if not gpus:
+    if not gpus or settings.sim:
         check_memory(settings, model)
     site = Site(
         model=model,
@@ -117,6 +125,24 @@ def check_offload(settings: UpSettings) -> None:
         raise BadSettings("--offload-folder: KV gets there through --offload-gib")
 
 
+def check_sim(settings: UpSettings) -> None:
+    """Raises BadSettings for what is not simulated, or makes sense in a simulation alone."""
+    of_engines = {
+        "--offload-gib": settings.offload_gib is not None,
+        "--kv-connector nixl": settings.kv_connector == "nixl",
+        "--prefill-args": bool(settings.prefill_args),
+        "--decode-args": bool(settings.decode_args),
+    }
+    of_sim = {
+        "--sim-speed": settings.sim_speed != 1,
+        "--sim-profile": settings.sim_profile is not None,
+        "--sim-args": bool(settings.sim_args),
+    }
+    wrong = of_engines if settings.sim else of_sim
+    if given := [flag for flag, is_given in wrong.items() if is_given]:
+        raise BadSettings(f"{given[0]}: {'not with' if settings.sim else 'only with'} --sim")
+
+
 def check_connector(settings: UpSettings) -> None:
     """Raises BadSettings."""
     if settings.kv_connector != "nixl":
@@ -140,9 +166,9 @@ def check_staging(settings: UpSettings, gpus: Sequence[str]) -> None:
 def check_memory(settings: UpSettings, model: Path) -> None:
     """Raises NotEnoughMemory."""
     need = MemoryNeed(
-        num_workers=settings.prefill + settings.decode,
-        weight_bytes=weight_bytes(model, settings.dtype),
-        kv_cache_bytes=settings.kv_cache_gib * GIB,
+        num_workers=num_worker_processes(settings),
+        weight_bytes=0 if settings.sim else weight_bytes(model, settings.dtype),
+        kv_cache_bytes=0 if settings.sim else settings.kv_cache_gib * GIB,
         offload_bytes=round(settings.prefill * (settings.offload_gib or 0) * GIB),
         num_gateway_processes=settings.processes,
     )
@@ -157,7 +183,8 @@ def served_name(model: str) -> str:
 
 def announce(settings: UpSettings, site: Site, console: Console) -> None:
     console.line(
-        f"Starting {settings.prefill} prefill + {settings.decode} decode workers and the gateway "
+        f"Starting {settings.prefill} prefill + {settings.decode} decode workers"
+        f"{' (simulated)' if settings.sim else ''} and the gateway "
         f"for {site.served_model_name}"
     )
     if site.cores.is_shared:

@@ -13,7 +13,7 @@ ANSWER_SECONDS = 5.0
 
 
 class Readiness:
-    """A worker is ready when this very process of it has joined the fleet; the gateway when
+    """Workers are ready when this very process of them has joined the fleet; the gateway when
     its /health says 200; Valkey when it answers.
     """
 
@@ -30,7 +30,7 @@ class Readiness:
         except FleetUnavailable:
             return False
         joined = {(member.worker_id, member.pid) for member in members}
-        return not child.spec.is_worker or (child.spec.name, child.pid) in joined
+        return all((name, child.pid) in joined for name in child.spec.workers)
 
 
 async def http_status(host: str, port: int, path: str) -> int | None:

@@ -110,6 +110,23 @@ class UpSettings(StateSettings):
     )
     prefill_args: Words = Field(default="", description="more vLLM flags for the prefill workers")
     decode_args: Words = Field(default="", description="more vLLM flags for the decode workers")
+    sim: bool = Field(
+        default=False,
+        description="simulate the workers, all in one process: no model is loaded, and answers "
+        "are words without sense (docs/simulation.md)",
+    )
+    sim_speed: float = Field(
+        default=1, gt=0, description="how many times faster than the real ones they are"
+    )
+    sim_profile: Path | None = Field(
+        default=None,
+        description="how fast those are: a file of `baton sim calibrate` "
+        "(default: the default model on one core)",
+    )
+    sim_args: Words = Field(
+        default="",
+        description='more flags of `python -m worker.sim`: --sim-args="--kv-blocks 4096"',
+    )
     redis: RedisUrl | None = Field(
         default=None,
         description="fleet state: redis://, rediss:// or unix:// (default: embedded Valkey)",

@@ -30,6 +30,8 @@ def status(folder: RunFolder, console: Console) -> int:
     console.line(headline(state))
     loads = {worker.worker_id: worker for worker in views.workers} if views else {}
     rows = [row(process, loads.get(process.name)) for process in state.processes]
+    names = {process.name for process in state.processes}
+    rows += [guest_row(view) for name, view in loads.items() if name not in names]
     for line in render(HEADING, rows):
         console.line(line)
     for worker in loads.values():
@@ -57,6 +59,11 @@ def row(process: ProcessState, view: WorkerView | None) -> tuple[str, ...]:
         str(process.restarts),
         *load_cells(view),
     )
+
+
+def guest_row(view: WorkerView) -> tuple[str, ...]:
+    """Of a worker that has no process to itself, or one of another run."""
+    return (view.worker_id, "", "", "", view.state, "", *load_cells(view))
 
 
 def load_cells(view: WorkerView | None) -> tuple[str, ...]:

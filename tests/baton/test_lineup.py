@@ -42,7 +42,7 @@ def test_a_worker_is_told_what_its_command_line_says() -> None:
         "--kv-connector baton --staging-mib 16 --kv-staging host --kv-wire raw "
         "--kv-stall-seconds 10 --kv-max-loads 256"
     )
-    assert spec.is_worker
+    assert spec.workers == ("prefill-0",)
 
 
 def test_workers_of_both_kinds_move_kv_alike() -> None:
@@ -86,7 +86,7 @@ def test_the_gateway_is_told_whom_to_expect() -> None:
     words = shlex.join(spec.command)
     assert "--served-model-name tiny --host 0.0.0.0 --port 8000" in words
     assert "--expect-prefill 2 --expect-decode 1 --dispatch together --processes 1" in words
-    assert not spec.is_worker
+    assert spec.workers == ()
 
 
 def test_engine_arguments_of_a_role_follow_those_of_all() -> None:

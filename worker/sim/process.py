@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import time
@@ -34,6 +35,8 @@ from worker.sim.settings import SimSettings
 from worker.sim.timeline import Timeline
 
 PROGRAM = "python -m worker.sim"
+# They tell of each pair of workers.
+TALKATIVE = ("worker.peer_relay", "worker.session")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def run(settings: SimSettings) -> None:
     """Returns after SIGTERM. Raises WorkerError or FleetError."""
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
     key = read_key(settings.fleet_key_file)
     folder = ModelFolder.open(Path(settings.model))
     model = SimModel.of(folder, settings.block_size, settings.max_model_len)
