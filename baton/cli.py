@@ -23,6 +23,7 @@ from baton.parser import make_parser
 from baton.run_folder import RunFolder
 from baton.settings import StateSettings, UpSettings
 from baton.status import status
+from baton.status_settings import StatusSettings
 from fleet.errors import FleetError
 
 INTERRUPTED = 130
@@ -102,7 +103,13 @@ def run_down(call: Call) -> int:
 
 
 def run_status(call: Call) -> int:
-    return status(call.folder(), call.console)
+    settings = load(StatusSettings, call.given, call.environment)
+    if settings.redis and "redis" in call.given:
+        # Not above: see run_up.
+        from baton.fleet_status import fleet_status
+
+        return fleet_status(settings.redis, settings.fleet, call.console)
+    return status(call.folder(settings), call.console)
 
 
 def run_logs(call: Call) -> int:

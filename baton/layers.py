@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from baton.errors import BadSettings
+from fleet.url import redacted
 
 ENV_PREFIX = "BATON_"
 # Near enough to a setting's name to be a slip of it, not a variable of some other program.
@@ -96,4 +97,6 @@ def describe(problem: ErrorDetails, layers: list[Layer]) -> str:
     key = str(problem["loc"][0])
     layer = next(layer for layer in layers if key in layer.values)
     reason = problem["msg"].removeprefix("Value error, ")
-    return f"{layer.spell(key)} {problem['input']!r}: {reason[0].lower()}{reason[1:]}"
+    # A URL may hold a password.
+    value = redacted(str(problem["input"])) if key == "redis" else problem["input"]
+    return f"{layer.spell(key)} {value!r}: {reason[0].lower()}{reason[1:]}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from baton.flags import Parser, add_flags
 from baton.model import DEFAULT_MODEL
 from baton.settings import StateSettings, UpSettings
+from baton.status_settings import StatusSettings
 
 ABOUT = """\
 Serve a model with vLLM, prefill and decode in separate workers, behind one
@@ -16,6 +17,7 @@ OpenAI-compatible endpoint.
   baton up                              serve the default model on port 8000
   baton up --model ./my-model --detach
   baton status                          who runs, and how busy
+  baton status --redis redis://host     the workers of a fleet on any hosts
   baton down                            stop what --detach left running
 """
 
@@ -74,7 +76,7 @@ def make_parser() -> Parser:
     }.items():
         command = commands.add_parser(name, help=about, description=f"{about.capitalize()}.")
         command.set_defaults(command=name)
-        add_flags(command, StateSettings)
+        add_flags(command, StatusSettings if name == "status" else StateSettings)
     add_logs(commands.add_parser("logs", help="show their logs", description=ABOUT_LOGS))
     key = commands.add_parser("key", help="make a fleet key", description=ABOUT_KEY)
     key.set_defaults(command="key")

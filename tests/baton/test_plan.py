@@ -11,6 +11,7 @@ from baton.settings import UpSettings
 from fleet.redis_membership import RedisMembership
 from tests.fleet.builders import make_member
 from tests.fleet.server import RunningValkey
+from tests.fleet.tls import Authority, tls_before
 
 
 async def test_a_fleet_whose_names_are_taken_is_refused(
@@ -38,6 +39,17 @@ async def test_the_leases_of_workers_just_killed_are_waited_for(
 async def test_a_server_that_does_not_answer_is_named() -> None:
     with pytest.raises(ServerUnreachable, match=r"--redis: fleet state at redis://127\.0\.0\.1:1"):
         await check_server("redis://:secret@127.0.0.1:1", UpSettings())
+
+
+async def test_tls_and_a_fleets_user_are_enough(tmp_path: Path) -> None:
+    authority = Authority.make(tmp_path)
+    with RunningValkey(tmp_path) as server:
+        user = server.limited_url("f").removeprefix("unix://").partition("@")[0]
+        async with tls_before(server.socket, authority) as port:
+            url = f"rediss://{user}@localhost:{port}/0?ssl_ca_certs={authority.file}"
+            await check_server(url, UpSettings(redis=url, fleet="f"))
+            with pytest.raises(ServerUnreachable, match=r"does not take us: .* ACL SETUSER"):
+                await check_server(url, UpSettings(redis=url, fleet="g"))
 
 
 def test_a_folder_is_served_under_its_own_name(tmp_path: Path) -> None:
