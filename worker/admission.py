@@ -8,6 +8,7 @@ from dataclasses import replace
 from proto import worker_pb2
 from worker.errors import (
     BadRequest,
+    NoCredit,
     Overloaded,
     RoleNotServed,
     Stopping,
@@ -22,12 +23,15 @@ MAX_TRANSFER_PARAMS_BYTES = 2**20
 
 
 class Admission:
-    """Takes legs until `stop`."""
+    """Takes legs until `stop`. `kv_tokens`: what the KV cache has room for."""
 
-    def __init__(self, legs: Iterable[Leg], ledger: Ledger, tickets: TicketCheck) -> None:
+    def __init__(
+        self, legs: Iterable[Leg], ledger: Ledger, tickets: TicketCheck, kv_tokens: int
+    ) -> None:
         self._legs = {leg.role: leg for leg in legs}
         self._ledger = ledger
         self._tickets = tickets
+        self._kv_tokens = kv_tokens
         self._is_stopping = False
 
     @property
@@ -47,7 +51,8 @@ class Admission:
         check_request(submit)
         if leg.role is Role.PREFILL and not submit.HasField("ticket"):
             raise BadRequest("a prefill leg needs a ticket")
-        opened = self._ledger.open(session, submit.request_id, leg.role)
+        self._check_credit(submit.kv_tokens)
+        opened = self._ledger.open(session, submit.request_id, leg.role, submit.kv_tokens)
         order = Order(
             opened.engine_id, leg, tuple(submit.request), peer_params=submit.transfer_params
         )
@@ -83,6 +88,12 @@ class Admission:
         num_open = self._ledger.num_open(leg.role)
         if num_open >= leg.max_open_requests:
             raise Overloaded(num_open)
+
+    def _check_credit(self, num_tokens: int) -> None:
+        """What is larger than the whole cache may come alone."""
+        reserved = self._ledger.reserved_tokens
+        if num_tokens and reserved and reserved + num_tokens > self._kv_tokens:
+            raise NoCredit(num_tokens, max(0, self._kv_tokens - reserved))
 
 
 def check_request(submit: worker_pb2.Submit) -> None:

@@ -19,6 +19,7 @@ WorkerError
     ├── DuplicateRequest    its id is taken in this session
     ├── RoleNotServed       this worker does not take this leg
     ├── Overloaded          more legs are open than this worker takes
+    ├── NoCredit            the KV cache has no room that is not promised already
     ├── Stopping            this worker takes no more, or gives up what is open
     ├── OutputTooLarge      its output does not fit into a message
     └── TicketRefused       no KV moves under its ticket; field cause
@@ -137,6 +138,18 @@ class Overloaded(RequestError):
     def __init__(self, num_open: int) -> None:
         super().__init__(f"{num_open} requests are open on this worker already")
         self.num_open = num_open
+
+
+class NoCredit(RequestError):
+    """The gateway did not know of what others have reserved."""
+
+    code = "no_credit"
+    retryable = True
+
+    def __init__(self, num_tokens: int, num_free: int) -> None:
+        super().__init__(f"{num_tokens} tokens of KV are asked for, {num_free} are not promised")
+        self.num_tokens = num_tokens
+        self.num_free = num_free
 
 
 class Stopping(RequestError):

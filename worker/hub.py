@@ -66,7 +66,9 @@ class Hub:
         self._numbers = count(1)
         self._orphans: list[str] = []
         self._has_orphans = asyncio.Event()
-        self._teller = LoadTeller(check.ledger, check.clock, self._outboxes)
+        self._teller = LoadTeller(
+            check.ledger, check.clock, self._outboxes, lambda: ledger.reserved_tokens
+        )
 
     async def run(self) -> None:
         """Ends by EngineLost, or by cancellation."""
@@ -104,6 +106,8 @@ class Hub:
             self._ledger.close(order.engine_id)
             self._tickets.close(order.engine_id)
             raise
+        if submit.kv_tokens:
+            self._teller.tell()
 
     async def _start(self, link: Link, request_id: str, order: Order) -> None:
         if order.ticket:

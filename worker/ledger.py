@@ -15,12 +15,15 @@ MAX_ID_IN_NAME = 64
 
 @dataclass(frozen=True, slots=True)
 class OpenLeg:
-    """`request_id` is the gateway's, unique in its session; `engine_id` ours, unique for good."""
+    """`request_id` is the gateway's, unique in its session; `engine_id` ours, unique for good.
+    `kv_tokens`: room in the KV cache that is reserved for it.
+    """
 
     session: int
     request_id: str
     role: Role
     engine_id: str
+    kv_tokens: int = 0
 
 
 class Ledger:
@@ -34,18 +37,20 @@ class Ledger:
         self._legs: dict[str, OpenLeg] = {}
         self._sessions: dict[int, dict[str, str]] = {}
         self._num_open: Counter[Role] = Counter()
+        self.reserved_tokens = 0
         self._numbers = count(1)
 
-    def open(self, session: int, request_id: str, role: Role) -> OpenLeg:
+    def open(self, session: int, request_id: str, role: Role, kv_tokens: int = 0) -> OpenLeg:
         """Raises DuplicateRequest."""
         ids = self._sessions.setdefault(session, {})
         if request_id in ids:
             raise DuplicateRequest
         engine_id = f"{role}-{next(self._numbers)}-{request_id[:MAX_ID_IN_NAME]}"
-        leg = OpenLeg(session, request_id, role, engine_id)
+        leg = OpenLeg(session, request_id, role, engine_id, kv_tokens)
         self._legs[engine_id] = leg
         ids[request_id] = engine_id
         self._num_open[role] += 1
+        self.reserved_tokens += kv_tokens
         return leg
 
     def close(self, engine_id: str) -> OpenLeg | None:
@@ -54,6 +59,7 @@ class Ledger:
         if leg is not None:
             del self._sessions[leg.session][leg.request_id]
             self._num_open[leg.role] -= 1
+            self.reserved_tokens -= leg.kv_tokens
         return leg
 
     def close_request(self, session: int, request_id: str) -> OpenLeg | None:
@@ -94,6 +100,8 @@ class Ledger:
         assert by_session == by_leg, "a leg is missing in an index"
         counted = Counter(leg.role for leg in self._legs.values())
         assert counted == +self._num_open, "the counts are not those of the open legs"
+        reserved = sum(leg.kv_tokens for leg in self._legs.values())
+        assert reserved == self.reserved_tokens, "reserved is not what the open legs have"
 
     def __repr__(self) -> str:
         held = ", ".join(f"{self._num_open[role]} {role}" for role in Role)

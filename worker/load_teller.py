@@ -9,7 +9,7 @@ from proto import worker_pb2
 from worker.errors import EngineLost
 from worker.load import Load
 from worker.outbox import Outbox
-from worker.ticket_ledger import TicketLedger
+from worker.ticket_ledger import TicketCounts, TicketLedger
 
 NEWS_SECONDS = 0.1
 
@@ -24,12 +24,14 @@ class LoadTeller:
         tickets: TicketLedger,
         clock: Callable[[], float],
         outboxes: Callable[[], Iterable[Outbox]],
+        reserved_tokens: Callable[[], int],
     ) -> None:
         self._tickets = tickets
+        self._reserved_tokens = reserved_tokens
         self._clock = clock
         self._outboxes = outboxes
         self._load = Load()
-        self._told = (self._load, tickets.counts())
+        self._told = self._state()
         self._moves_no_kv = asyncio.Event()
         self._pause: asyncio.TimerHandle | None = None
 
@@ -51,7 +53,7 @@ class LoadTeller:
 
     def tell(self) -> None:
         """The tickets may have changed."""
-        state = (self._load, self._tickets.counts())
+        state = self._state()
         if self._pause is not None or state == self._told:
             return
         self._told = state
@@ -68,7 +70,11 @@ class LoadTeller:
     def report(self) -> worker_pb2.LoadReport:
         report = self._load.to_proto()
         report.tickets.CopyFrom(self._tickets.counts().to_proto(self._clock()))
+        report.num_reserved_tokens = self._reserved_tokens()
         return report
+
+    def _state(self) -> tuple[Load, TicketCounts, int]:
+        return self._load, self._tickets.counts(), self._reserved_tokens()
 
     def _end_pause(self) -> None:
         self._pause = None

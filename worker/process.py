@@ -132,7 +132,9 @@ def make_hub(
     engine: Engine, legs: Iterable[Leg], key: FleetKey, us: Identity, ledger: Ledger
 ) -> Hub:
     check = TicketCheck(key, us, PeerBook(), TicketLedger())
-    return Hub(engine, Admission(legs, ledger, check), ledger, check)
+    # vLLM keeps one block for itself.
+    kv_tokens = (engine.facts.capacity.num_kv_blocks - 1) * engine.facts.kv_layout.block_size
+    return Hub(engine, Admission(legs, ledger, check, kv_tokens), ledger, check)
 
 
 def read_key(path: Path) -> FleetKey:

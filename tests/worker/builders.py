@@ -39,12 +39,14 @@ def make_submit(
     leg: int = worker_pb2.ROLE_DECODE,
     ticket: Ticket | None = None,
     frames: Iterable[bytes] = (b"request",),
+    kv_tokens: int = 0,
 ) -> worker_pb2.Submit:
     return worker_pb2.Submit(
         request_id=request_id,
         leg=leg,  # type: ignore[arg-type] # an enum's values may be unknown
         request=frames,
         ticket=ticket.to_proto() if ticket else None,
+        kv_tokens=kv_tokens,
     )
 
 

@@ -16,6 +16,7 @@ from worker.errors import (
     ForeignWorker,
     ForgedTicket,
     MalformedTicket,
+    NoCredit,
     Overloaded,
     RoleNotServed,
     Stopping,
@@ -28,10 +29,13 @@ from worker.peers import Peer
 SESSION = 1
 
 
+KV_TOKENS = 1000
+
+
 def make_admission(*legs: Leg) -> tuple[Admission, Ledger]:
     ledger, check = Ledger(), make_check()
     check.peers.introduce(SESSION, Peer.introduced(make_introduction(), LAYOUT))
-    return Admission(legs or (PREFILL, DECODE), ledger, check), ledger
+    return Admission(legs or (PREFILL, DECODE), ledger, check, KV_TOKENS), ledger
 
 
 def test_a_taken_leg_is_in_the_ledger_and_an_order_for_the_engine() -> None:
@@ -115,7 +119,7 @@ def test_a_decode_leg_goes_without_a_bad_ticket(changes: dict[str, Any], refusal
 
 def test_refusals_are_counted_by_cause() -> None:
     ledger, check = Ledger(), make_check()
-    admission = Admission((PREFILL, DECODE), ledger, check)
+    admission = Admission((PREFILL, DECODE), ledger, check, KV_TOKENS)
     with pytest.raises(ForgedTicket):
         admission.admit(SESSION, make_prefill(ticket=make_ticket(OTHER_KEY)))
     admission.admit(SESSION, make_submit("a", ticket=make_ticket()))
@@ -156,3 +160,26 @@ def test_a_stopping_worker_takes_nothing() -> None:
     admission.stop()
     with pytest.raises(Stopping):
         admission.admit(SESSION, make_submit())
+
+
+def test_room_is_promised_once_and_free_again_when_the_leg_ends() -> None:
+    admission, ledger = make_admission()
+    first = admission.admit(SESSION, make_submit("a", kv_tokens=600))
+    with pytest.raises(NoCredit, match="500 tokens of KV are asked for, 400 are not promised"):
+        admission.admit(SESSION, make_submit("b", kv_tokens=500))
+    assert ledger.num_open(Role.DECODE) == 1
+    admission.admit(SESSION, make_submit("c", kv_tokens=400))
+    admission.admit(SESSION, make_submit("asks for none"))
+    assert ledger.reserved_tokens == 1000
+    ledger.close(first.engine_id)
+    admission.admit(SESSION, make_submit("b", kv_tokens=500))
+    ledger.check_integrity()
+
+
+def test_what_is_larger_than_the_cache_comes_alone() -> None:
+    admission, ledger = make_admission()
+    order = admission.admit(SESSION, make_submit("a", kv_tokens=5000))
+    with pytest.raises(NoCredit):
+        admission.admit(SESSION, make_submit("b", kv_tokens=1))
+    ledger.close(order.engine_id)
+    admission.admit(SESSION, make_submit("b", kv_tokens=1))
