@@ -37,12 +37,14 @@ examples:
   # a fleet that runs already; prompts and answers a sixteenth as long, ten times as fast
   python -m loadtest.replay mooncake.jsonl --fleet http://127.0.0.1:8000 --scale 16 --speed 10
 
-  # the first 500 requests, on a simulated fleet of this command's own
-  python -m loadtest.replay mooncake.jsonl --requests 500 --fleet-args "--prefill 4 --decode 4"
+  # the first 500 requests, on a simulated fleet of this command's own that is as much faster
+  python -m loadtest.replay mooncake.jsonl --requests 500 --scale 16 --speed 10 \\
+      --fleet-args "--prefill 4 --decode 4 --sim-speed 10"
 
-  # two ways of routing under the same load, one table, one picture
-  python -m loadtest.replay agents:rate=40 --fleet-args "--prefill 4 --decode 4" \\
-      --compare "prefix=--routing default" --compare "rr=--routing round-robin" --plot routing.svg
+  # two fleets under the same load, one table, one picture
+  python -m loadtest.replay agents:rate=40 --scale 4 --slo-ttft 0.5 --plot dispatch.svg \\
+      --fleet-args "--prefill 4 --decode 4 --sim-args='--block-size 16 --kv-blocks 1000'" \\
+      --compare "together=--dispatch together" --compare "in turn=--dispatch prefill-first"
 """
 
 

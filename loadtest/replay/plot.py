@@ -20,6 +20,7 @@ SIZE_INCHES = (13.0, 7.5)
 NUM_BINS = 60
 # Where the largest value is this many times the smallest, or more, an axis is logarithmic.
 WIDE = 20.0
+MOST_LABELS = 40
 
 
 def check_plot(path: Path) -> None:
@@ -109,7 +110,8 @@ def draw_busy(axes: Axes, results: Sequence[ReplayResult]) -> None:
         shares = [100 * (each.busy_seconds or 0) / result.figures.seconds for each in told]
         axes.bar(places, shares, 0.8 / len(results), align="edge", label=name(result))
         if number == 0:
-            axes.set_xticks(places + 0.4, [each.worker_id for each in told], rotation=90)
-    axes.set(ylabel="busy, % of the time")
+            labels = [each.worker_id for each in told] if len(told) <= MOST_LABELS else ()
+            axes.set_xticks(places[: len(labels)] + 0.4, labels, rotation=90)
+    axes.set(xlabel="workers", ylabel="busy, % of the time")
     if not any(each.busy_seconds is not None for result in results for each in result.work):
         axes.text(0.5, 0.5, "the workers do not tell", ha="center", transform=axes.transAxes)

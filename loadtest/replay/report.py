@@ -116,7 +116,9 @@ def beside(value: float | None, base: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.2f}" if value < 100 else f"{value:,.0f}"
+    if value is None:
+        return "-"
+    return f"{value:,.2f}" if isinstance(value, float) and value < 100 else f"{value:,.0f}"
 
 
 def ms(quantiles: Quantiles | None, name: str) -> float | None:
