@@ -9,6 +9,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 
 OLDEST = (6, 2)
 PAGE = "docs/fleet-state.md"
+CLIENTS = "?ssl_certfile=FILE&ssl_keyfile=FILE"
 
 
 def refusal(error: BaseException) -> str | None:
@@ -48,6 +49,8 @@ def of_tls(error: ssl.SSLError) -> str:
             "name its authority's file with ?ssl_ca_certs=FILE"
         )
     reason = (error.reason or str(error)).replace("_", " ").lower()
+    if "certificate required" in reason:
+        return f"it wants a client's certificate: {CLIENTS}"
     if "wrong version number" in reason or "record layer failure" in reason:
         return "there is no TLS on that port: without TLS it is redis://"
     return f"TLS fails: {reason}"
@@ -56,11 +59,12 @@ def of_tls(error: ssl.SSLError) -> str:
 def hint(server: str, reason: str) -> str:
     """What else an outage may mean when nothing has worked so far; "" if nothing."""
     scheme = server.partition("://")[0]
-    if scheme == "rediss" and "time" in reason:
+    is_cut_off = "closed" in reason or "reset" in reason
+    if scheme == "rediss" and "in time" in reason:
         return " (if there is no TLS on that port, it is redis://)"
-    if scheme == "rediss" and "closed" in reason:
-        return " (if it wants a client's certificate: ?ssl_certfile=FILE&ssl_keyfile=FILE)"
-    if scheme == "redis" and "closed" in reason:
+    if scheme == "rediss" and is_cut_off:
+        return f" (if it wants a client's certificate: {CLIENTS})"
+    if scheme == "redis" and is_cut_off:
         return " (if there is TLS on that port, it is rediss://)"
     return ""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import ssl
 from pathlib import Path
 
 import pytest
@@ -82,15 +84,40 @@ async def test_an_old_server_is_named(
     assert "needs Redis 99.0 or newer" in await refused(valkey.url)
 
 
+async def test_a_server_from_before_users_and_versions_is_named() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(2**16):
+            writer.write(b"-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "localhost", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        line = await refused(f"redis://localhost:{port}")
+    assert "it is older than 6, and fleet state needs Redis 6.2" in line
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        pytest.param("TLSV13_ALERT_CERTIFICATE_REQUIRED", "?ssl_certfile=FILE", id="no-client"),
+        pytest.param("WRONG_VERSION_NUMBER", "it is redis://", id="no-tls"),
+        pytest.param("NO_SHARED_CIPHER", "TLS fails: no shared cipher", id="other"),
+    ],
+)
+def test_what_a_server_says_by_tls(reason: str, words: str) -> None:
+    error = ssl.SSLError(1, f"[SSL: {reason}] words")
+    error.reason = reason
+    outer = ConnectionError("Error while reading")
+    outer.__cause__ = error
+    assert words in str(refusal.refusal(outer))
+
+
 async def test_tls_a_user_and_a_clients_certificate_together(
     server: RunningServer, fleet: str, authority: Authority
 ) -> None:
     credentials = server.limited_url(fleet).removeprefix("unix://").partition("@")[0]
     async with tls_before(server.socket, authority, wants_client=True) as port:
-        url = (
-            f"rediss://{credentials}@localhost:{port}/0?ssl_ca_certs={authority.file}"
-            f"&{authority.client_options()}"
-        )
+        url = f"rediss://{credentials}@localhost:{port}/0?{authority.options()}"
         async with RedisMembership.connect(url, fleet) as membership:
             await membership.check()
             member = make_member()

@@ -34,8 +34,10 @@ class Authority:
     def file(self) -> Path:
         return self.folder / "ca.pem"
 
-    def client_options(self) -> str:
-        return f"ssl_certfile={self.folder}/client.pem&ssl_keyfile={self.folder}/client.key"
+    def options(self) -> str:
+        """Of a URL: who is trusted, and the client's own certificate."""
+        client = f"ssl_certfile={self.folder}/client.pem&ssl_keyfile={self.folder}/client.key"
+        return f"ssl_ca_certs={self.file}&{client}"
 
     def server_context(self, host: str, wants_client: bool) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

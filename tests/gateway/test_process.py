@@ -18,6 +18,7 @@ from fleet.member import Role
 from fleet.redis_membership import RedisMembership
 from fleet.registration import Registration
 from tests.fleet.server import RunningValkey
+from tests.fleet.tls import Authority, tls_before
 from tests.gateway.stand_in_worker import Fabric, PlainWire, StandInWorker, serving
 from tests.proto.builders import FLOAT_LAYOUT, KEY, LAYOUT
 
@@ -107,17 +108,23 @@ async def registered_workers(valkey: RunningValkey, *workers: StandInWorker) -> 
 
 
 @pytest.mark.timeout(200)
-async def test_it_serves_until_sigterm_and_ends_well(tiny_model: Path, tmp_path: Path) -> None:
+async def test_it_serves_over_tls_until_sigterm_and_ends_well(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     prefill = StandInWorker("prefill-0", Role.PREFILL, PlainWire(), Fabric())
     decode = StandInWorker("decode-0", Role.DECODE, PlainWire(), Fabric())
     port = free_port()
+    authority = Authority.make(tmp_path)
     with RunningValkey(tmp_path) as valkey:
+        user = valkey.limited_url("baton").removeprefix("unix://").partition("@")[0]
         async with (
+            tls_before(valkey.socket, authority, wants_client=True) as tls_port,
             registered_workers(valkey, prefill, decode),
             gateway(
-                "--model", str(tiny_model), "--redis", valkey.url, "--port", str(port)
+                *("--model", str(tiny_model), "--port", str(port)),
+                *("--redis", f"rediss://{user}@localhost:{tls_port}?{authority.options()}"),
             ) as process,
-        ):  # fmt: skip
+        ):
             await healthy(f"http://127.0.0.1:{port}/health", process)
             process.send_signal(signal.SIGTERM)
             line = await last_line(process)
