@@ -125,7 +125,6 @@ class Request:
     def start_over(self) -> None:
         """Its KV is gone, and will be computed again."""
         self.context.clear()
-        self.num_stored = 0
         self.num_preemptions += 1
 
     def __repr__(self) -> str:
