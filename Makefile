@@ -20,7 +20,7 @@ UP_FLAGS = $(if $(PREFILL),--prefill $(PREFILL)) $(if $(DECODE),--decode $(DECOD
 	$(if $(MODEL),--model "$(MODEL)") $(if $(PORT),--port $(PORT)) \
 	$(if $(filter-out 0 no false,$(DETACH)),--detach) $(ARGS)
 
-.PHONY: help setup up down status handoff slow-link soak chaos chaos-transfer wire test lint types check format pins clean
+.PHONY: help setup up down status handoff replay slow-link soak chaos chaos-transfer wire test lint types check format pins clean
 
 help: ## Show this list
 	@echo "Baton: prefill and decode in separate vLLM workers, one OpenAI-compatible endpoint."
@@ -44,6 +44,9 @@ status: ## Show the processes, their load and the bytes moved
 
 handoff: setup ## Measure the hand-off: prefill, TTFT, exposed transfer, GB/s
 	@exec $(BIN)/python -m loadtest.handoff $(ARGS)
+
+replay: setup ## Replay a trace of requests: ARGS='TRACE --fleet sim|URL'
+	@exec $(BIN)/python -m loadtest.replay $(ARGS)
 
 slow-link: setup ## Measure TTFT over a slow link between two network namespaces (root)
 	@exec $(BIN)/python -m tests.suites.slow_link $(ARGS)
