@@ -1,1 +1,1 @@
-"""Who is in the fleet, kept in Redis or in an embedded Valkey."""
+"""Who is in the fleet, how busy they are and what KV blocks they hold, kept over the Redis protocol."""

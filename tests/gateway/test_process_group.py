@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import pytest
 
 from fleet.member import Role
 from tests.fleet.server import RunningValkey
+from tests.gateway.builders import PATIENCE_SECONDS
 from tests.gateway.stand_in_worker import Fabric, PlainWire, StandInWorker
 from tests.gateway.test_process import (
     START_SECONDS,
@@ -44,6 +46,13 @@ class Group:
             assert response.status_code == 200
             return response.text
 
+    async def complete(self) -> None:
+        body = {"model": "tiny", "prompt": "one two three", "max_tokens": 4}
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_SECONDS) as client:
+            response = await client.post(f"{self.url}/v1/completions", json=body)
+            assert response.status_code == 200, response.text
+            assert response.json()["usage"]["completion_tokens"] == 4
+
     async def reading(self, name: str) -> float:
         found = re.search(rf"^{re.escape(name)} (\S+)$", await self.get("/metrics"), re.MULTILINE)
         return float(found[1]) if found else 0.0
@@ -54,8 +63,14 @@ class Group:
 
 @asynccontextmanager
 async def group_of_two(model: Path, folder: Path) -> AsyncIterator[Group]:
-    prefill = StandInWorker("prefill-0", Role.PREFILL, PlainWire(), Fabric())
-    decode = StandInWorker("decode-0", Role.DECODE, PlainWire(), Fabric())
+    with warnings.catch_warnings():
+        # Importing vLLM and its libraries warns of much that is not ours.
+        warnings.simplefilter("ignore")
+        from tests.gateway.vllm_wire import VllmWire
+
+    fabric = Fabric()
+    prefill = StandInWorker("prefill-0", Role.PREFILL, VllmWire(), fabric)
+    decode = StandInWorker("decode-0", Role.DECODE, VllmWire(), fabric)
     port = str(free_port())
     with RunningValkey(folder) as valkey:
         words = ("--model", str(model), "--redis", valkey.url, "--port", port, "--processes", "2")
@@ -109,7 +124,10 @@ async def test_two_processes_share_a_port_and_count_together(
             await group.get("/v1/models")
         for _ in range(10):
             assert await group.reading(ANSWERS) == before + 30
+        await asyncio.gather(*(group.complete() for _ in range(12)))
         page = await group.get("/metrics")
+        assert 'baton_requests_total{outcome="finished"} 12.0' in page
+        assert re.search(r"vllm:generation_tokens_total\{.*\} 48.0", page)
         assert page.count("baton_worker_kv_blocks{") == 2
         assert page.count("\nbaton_fleet_state_reachable 1.0\n") == 1
         for number in (0, 1):
