@@ -1,1 +1,1 @@
-"""Who is in the fleet, how busy they are and what KV blocks they hold, kept over the Redis protocol."""
+"""Who is in the fleet, how busy and holding which KV blocks, over the Redis protocol."""
