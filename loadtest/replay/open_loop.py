@@ -18,6 +18,7 @@ from loadtest.replay.trace import TraceRequest
 from loadtest.replay.workload import Conversation, Workload, conversations
 
 TELL_SECONDS = 0.5
+OK = 200
 NOBODY = "no connection"
 CUT = "stream was cut"
 LATE = "timeout"
@@ -106,13 +107,15 @@ class OpenLoop:
         """What kind of error it was, or nothing."""
         try:
             async with asyncio.timeout(self._workload.timeout_seconds):
-                await self._pool.ask(message, answer.feed)
+                status = await self._pool.ask(message, answer.feed)
         except TimeoutError:
             return LATE
         except ConnectionLost:
             return answer.error or ("" if answer.is_complete else CUT)
         except OSError:
             return NOBODY
+        if status != OK and not answer.error:
+            return f"HTTP {status}"
         return answer.error or ("" if answer.is_complete else CUT)
 
     def _count(self, answer: StreamedAnswer, sent_at: float, error: str) -> None:

@@ -18,7 +18,8 @@ MODEL = {"id": "sse", "max_model_len": 4096}
 class SseServer:
     """Every answer's tokens count up from the prompt's sum. What comes in is in `requests`;
     `failures` are what befalls the first requests, one each: "cut" (in mid-stream), "silent" (no
-    end), "error event", "refuse" (503), "close" (without an answer).
+    end), "error event", "refuse" (503), "refuse in silence" (503 and no more), "close" (without
+    an answer).
     """
 
     first_seconds: float = 0.0
@@ -61,6 +62,9 @@ class SseServer:
             return False
         if failure == "refuse":
             write_page(writer, 503, b'{"error": {"message": "full"}}')
+            return True
+        if failure == "refuse in silence":
+            write_page(writer, 503, b"")
             return True
         writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
         await asyncio.sleep(self.first_seconds)

@@ -95,6 +95,7 @@ async def test_a_bound_makes_requests_wait() -> None:
         ("silent", "timeout"),
         ("close", "stream was cut"),
         ("refuse", "HTTP 503: full"),
+        ("refuse in silence", "HTTP 503"),
         ("error event", "error event: lost"),
     ],
 )
