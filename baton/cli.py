@@ -21,7 +21,7 @@ from baton.logs import logs
 from baton.model import baton_home, ensure_model, models_dir
 from baton.parser import make_parser
 from baton.run_folder import RunFolder
-from baton.settings import StateSettings, UpSettings
+from baton.settings import CalibrateSettings, StateSettings, UpSettings
 from baton.status import status
 from baton.status_settings import StatusSettings
 from fleet.errors import FleetError
@@ -125,6 +125,13 @@ def run_fetch(call: Call) -> int:
     return 0
 
 
+def run_calibrate(call: Call) -> int:
+    # Not above: the other commands need no numpy, which is slow to import.
+    from baton.sim_calibrate import calibrate
+
+    return calibrate(load(CalibrateSettings, call.given, call.environment), call.console)
+
+
 def run_key(call: Call) -> int:
     sys.stdout.flush()
     show_key(sys.stdout.fileno())
@@ -138,4 +145,5 @@ COMMANDS: dict[str, Callable[[Call], int]] = {
     "logs": run_logs,
     "key": run_key,
     "model fetch": run_fetch,
+    "sim calibrate": run_calibrate,
 }

@@ -7,6 +7,7 @@ BatonError
 ├── NotEnoughMemory    the weights and KV caches of all workers do not fit
 ├── ServerUnreachable  the Redis named with --redis does not answer
 ├── FleetTaken         workers of the same names are in the fleet of that Redis
+├── CannotMeasure      a fleet does not answer as one that could be measured
 ├── StartFailed        a process ended, or took too long, before it was ready
 └── StopFailed         the supervisor is still there after it was told to stop
 """
@@ -41,6 +42,10 @@ class ServerUnreachable(BatonError):
 
 
 class FleetTaken(BatonError):
+    pass
+
+
+class CannotMeasure(BatonError):
     pass
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from baton.flags import Parser, add_flags
 from baton.model import DEFAULT_MODEL
-from baton.settings import StateSettings, UpSettings
+from baton.settings import CalibrateSettings, StateSettings, UpSettings
 from baton.status_settings import StatusSettings
 
 ABOUT = """\
@@ -41,6 +41,28 @@ Show what the processes of a fleet wrote.
   baton logs                            the end of every log
   baton logs -n 100 prefill-0 gateway
   baton logs -f                         and what comes
+"""
+
+ABOUT_SIM = """\
+Simulated workers have the times, caches and hand-offs of real ones, and no model.
+
+  baton up --sim --prefill 8 --decode 8 --sim-speed 10
+
+starts a fleet of them, all in one process. How fast the real ones are is learned
+from a real fleet that has nothing else to do, over HTTP:
+
+  baton sim calibrate --url http://127.0.0.1:8000 --out sim.json
+  baton up --sim --sim-profile sim.json
+"""
+
+ABOUT_CALIBRATE = """\
+Measure a running fleet: the time to the first token by the length of the prompt,
+the time between tokens by the number of answers at once and their context, and what
+the hand-off of KV adds. Fit a simulated engine's parameters to that, show both, and
+save them. Takes a few minutes on a CPU; nobody else should use the fleet meanwhile.
+
+  baton sim calibrate
+  baton sim calibrate --url http://10.0.0.7:8000 --longest 16384 --streams 64
 """
 
 ABOUT_KEY = """\
@@ -80,6 +102,8 @@ def make_parser() -> Parser:
     add_logs(commands.add_parser("logs", help="show their logs", description=ABOUT_LOGS))
     key = commands.add_parser("key", help="make a fleet key", description=ABOUT_KEY)
     key.set_defaults(command="key")
+    sim = commands.add_parser("sim", help="learn how fast a fleet is", description=ABOUT_SIM)
+    add_calibrate(sim.add_subparsers(metavar="VERB", required=True))
     model = commands.add_parser("model", help="fetch a model", description=ABOUT_FETCH)
     verbs = model.add_subparsers(metavar="VERB", required=True)
     add_fetch(verbs.add_parser("fetch", help="fetch a model", description=ABOUT_FETCH))
@@ -104,6 +128,12 @@ def add_logs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--lines", type=int, default=20, help="of each log (default: 20)")
     parser.add_argument("-f", "--follow", action="store_true", help="go on as they grow")
     add_flags(parser, StateSettings)
+
+
+def add_calibrate(verbs: argparse._SubParsersAction[Parser]) -> None:
+    parser = verbs.add_parser("calibrate", help="by measuring one", description=ABOUT_CALIBRATE)
+    parser.set_defaults(command="sim calibrate")
+    add_flags(parser, CalibrateSettings)
 
 
 def add_fetch(parser: argparse.ArgumentParser) -> None:

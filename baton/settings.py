@@ -146,3 +146,22 @@ class UpSettings(StateSettings):
         default=600, gt=0, description="give up when a process is not ready after so long"
     )
     detach: bool = Field(default=False, description="return when ready, serve in the background")
+
+
+class CalibrateSettings(BaseModel):
+    """What `baton sim calibrate` measures, and where the result goes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    url: str = Field(
+        default="http://127.0.0.1:8000", min_length=1, description="the gateway of a real fleet"
+    )
+    out: Path = Field(default=Path("sim.json"), description="file for the profile")
+    longest: int = Field(default=4096, ge=256, description="tokens of the longest prompt")
+    streams: int = Field(
+        default=8, ge=2, description="answers that each decode worker generates at once, at most"
+    )
+    chunk_tokens: int = Field(
+        default=512, ge=1, description="tokens of one prompt that the engines compute in a step"
+    )
+    repeats: int = Field(default=2, ge=1, description="times that each prompt is measured")

@@ -23,6 +23,7 @@ from worker.sim.settings import SimSettings, slow_factors
 from worker.sim.timeline import Timeline
 
 BYTES_PER_GBIT = 1e9 / 8
+LONG_PROMPT_SHARE = 0.8
 LEGS = MappingProxyType(
     {Role.PREFILL: Leg(Role.PREFILL, 1024), Role.DECODE: Leg(Role.DECODE, 4096)}
 )
@@ -95,13 +96,17 @@ def limits_of(settings: SimSettings, model: SimModel) -> SimLimits:
             max_model_len=model.max_model_len,
             max_running=settings.max_num_seqs,
             max_batch_tokens=settings.max_num_batched_tokens,
-            max_chunk_tokens=(
-                settings.long_prefill_token_threshold or settings.max_num_batched_tokens
-            ),
+            max_chunk_tokens=chunk_tokens(settings),
             max_loads=settings.kv_max_loads,
         )
     except ValueError as error:
         raise BadSettings(f"--kv-blocks, --max-model-len: {error}") from error
+
+
+def chunk_tokens(settings: SimSettings) -> int:
+    """Without a setting, a short prompt gets in beside a long one, as in a real worker."""
+    share = int(settings.max_num_batched_tokens * LONG_PROMPT_SHARE)
+    return settings.long_prefill_token_threshold or max(1, share)
 
 
 def facts_of(limits: SimLimits, model: SimModel, vllm_version: str, address: bytes) -> EngineFacts:

@@ -43,6 +43,7 @@ class SimSettings(BaseSettings):
     --fleet-key-file fleet.key --prefill 8 --decode 8 --speed 10
     """
 
+    # The defaults of sizes are those of a real worker with the default model on a CPU.
     model_config = SettingsConfigDict(
         env_prefix="BATON_",
         cli_kebab_case=True,
@@ -76,15 +77,15 @@ class SimSettings(BaseSettings):
     bandwidth_gbps: float | None = Field(
         None, gt=0, description="of each worker's network, each way; the profile's if not set"
     )
-    kv_blocks: int = Field(1024, ge=1, description="KV blocks of each worker")
+    kv_blocks: int = Field(364, ge=1, description="KV blocks of each worker")
     block_size: int = Field(128, ge=1, description="tokens in a block")
     max_model_len: int | None = Field(
         None, ge=1, description="most tokens of prompt and answer together; the model's if not set"
     )
     max_num_seqs: int = Field(256, ge=1, description="requests that a worker computes at once")
-    max_num_batched_tokens: int = Field(2048, ge=1, description="tokens of one step")
+    max_num_batched_tokens: int = Field(640, ge=1, description="tokens of one step")
     long_prefill_token_threshold: int | None = Field(
-        None, ge=1, description="of these at most so many of one prompt; all of them if not set"
+        None, ge=1, description="of these at most so many of one prompt; 80 % if not set"
     )
     kv_max_loads: int = Field(
         256, ge=1, description="prompts whose KV may be on its way to a worker; more wait"
