@@ -5,11 +5,27 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 
-from redis.exceptions import AuthenticationError, NoPermissionError
+from redis.exceptions import (
+    AuthenticationError,
+    ClusterCrossSlotError,
+    MovedError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+)
 
 OLDEST = (6, 2)
 PAGE = "docs/fleet-state.md"
 CLIENTS = "?ssl_certfile=FILE&ssl_keyfile=FILE"
+
+
+OTHERS: dict[type[RedisError], str] = {
+    OutOfMemoryError: "its memory is full: raise its maxmemory",
+    ReadOnlyError: "it is a replica, to which nobody writes: name its primary",
+    MovedError: "it is a cluster: fleet state lies on a single server",
+    ClusterCrossSlotError: "it is a cluster: fleet state lies on a single server",
+}
 
 
 def refusal(error: BaseException) -> str | None:
@@ -21,6 +37,9 @@ def refusal(error: BaseException) -> str | None:
             return f"{str(each).rstrip('. ')}: {PAGE} has the ACL SETUSER line for its user"
         if isinstance(each, ssl.SSLError):
             return of_tls(each)
+        for kind, reason in OTHERS.items():
+            if isinstance(each, kind):
+                return reason
         if "unknown command" in str(each) and "HELLO" in str(each).upper():
             return of_age("older than 6")
     return None

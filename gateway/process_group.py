@@ -32,9 +32,8 @@ def serve_in_processes(settings: Settings) -> int:
     with tempfile.TemporaryDirectory(prefix="baton-gateway-") as folder:
         # Not before: prometheus_client reads this when it is imported.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        from prometheus_client.multiprocess import mark_process_dead
-
         from gateway.main import check
+        from gateway.shared_metrics import bury
 
         with closing(bind(settings.host, settings.port)) as sock:
             asyncio.run(check(settings))
@@ -47,7 +46,11 @@ def serve_in_processes(settings: Settings) -> int:
 
             grace_seconds = settings.shutdown_seconds + FLUSH_SECONDS + CLOSE_SECONDS
             keeper = ProcessKeeper(
-                settings.processes, serve, mark_process_dead, sock.close, grace_seconds
+                settings.processes,
+                serve,
+                lambda pid: bury(Path(folder), pid),
+                sock.close,
+                grace_seconds,
             )
             return keeper.run()
 

@@ -78,7 +78,13 @@ class ProcessKeeper:
         sys.stdout.flush()
         sys.stderr.flush()
         place.started_at = time.monotonic()
-        place.pid = os.fork()
+        try:
+            place.pid = os.fork()
+        except OSError as error:
+            if not self._has_served:
+                raise
+            self._wait_before_next(place, f"cannot be started: {error}")
+            return
         if not place.pid:
             os._exit(self._be(place.number, parent))
 
@@ -121,14 +127,14 @@ class ProcessKeeper:
                 yield place, os.waitstatus_to_exitcode(status)
 
     def _note_end(self, place: Place, code: int) -> None:
-        now = time.monotonic()
-        if now - place.started_at >= STEADY_SECONDS:
+        if time.monotonic() - place.started_at >= STEADY_SECONDS:
             place.backoff.reset()
+        self._wait_before_next(place, how(code))
+
+    def _wait_before_next(self, place: Place, why: str) -> None:
         pause = place.backoff.next()
-        place.due_at = now + pause
-        logger.warning(
-            "gateway process %d %s; it starts again in %.1f s", place.number, how(code), pause
-        )
+        place.due_at = time.monotonic() + pause
+        logger.warning("gateway process %d %s; it starts again in %.1f s", place.number, why, pause)
 
     def _stop(self) -> int:
         self._on_stop()

@@ -6,18 +6,25 @@ has counted outlives it. See https://prometheus.github.io/client_python/multipro
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import ProcessCollector
 from prometheus_client.core import Metric
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
 # prometheus_client reads it when it is imported.
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 PID_ENDING = ".pid"
+# Of what adds up, and stays when its process is gone.
+ADDITIVE = ("counter", "histogram")
+GONE = "gone"
 
 
 def shared_folder() -> Path | None:
@@ -45,8 +52,36 @@ class Shared(Collector):
         yield from Processes(self._folder).collect()
 
     def _summed(self) -> Iterable[Metric]:
-        found: Iterable[Metric] = MultiProcessCollector(None, str(self._folder)).collect()  # type: ignore[no-untyped-call]
+        with locked(self._folder, fcntl.LOCK_SH):
+            found: Iterable[Metric] = MultiProcessCollector(None, str(self._folder)).collect()  # type: ignore[no-untyped-call]
         return found
+
+
+def bury(folder: Path, pid: int) -> None:
+    """What a process that is gone has counted goes into one file for all of these."""
+    with locked(folder, fcntl.LOCK_EX):
+        for kind in ADDITIVE:
+            left = folder / f"{kind}_{pid}.db"
+            if left.is_file():
+                add_up(left, folder / f"{kind}_{GONE}.db")
+                left.unlink()
+        mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
+
+
+def add_up(left: Path, total: Path) -> None:
+    totals: Any = MmapedDict(str(total))  # type: ignore[no-untyped-call]
+    for key, value, timestamp, _ in MmapedDict.read_all_values_from_file(str(left)):  # type: ignore[no-untyped-call]
+        before, _ = totals.read_value(key)
+        totals.write_value(key, before + value, timestamp)
+    totals.close()
+
+
+@contextmanager
+def locked(folder: Path, how: int) -> Iterator[None]:
+    """So that nothing is counted twice, or not at all, by who reads meanwhile."""
+    with (folder / "lock").open("a") as file:
+        fcntl.flock(file, how)
+        yield
 
 
 class Processes(Collector):

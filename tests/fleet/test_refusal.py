@@ -76,6 +76,22 @@ async def test_a_missing_password_is_named(own_valkey: RunningServer) -> None:
         await membership.check()
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        pytest.param("CONFIG SET maxmemory 1", "raise its maxmemory", id="full"),
+        pytest.param("REPLICAOF 127.0.0.1 1", "name its primary", id="replica"),
+    ],
+)
+async def test_a_server_that_cannot_be_written_to_is_named(
+    own_valkey: RunningServer, words: str, reason: str
+) -> None:
+    async with RedisMembership.connect(own_valkey.url, "f") as membership:
+        await membership._client.execute_command(*words.split())  # type: ignore[no-untyped-call]
+        with pytest.raises(FleetRefused, match=reason):
+            await membership.join(make_member(), 1)
+
+
 async def test_an_old_server_is_named(
     valkey: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
