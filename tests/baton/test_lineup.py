@@ -6,7 +6,15 @@ from pathlib import Path
 
 from baton.cores import assign
 from baton.gpus import assign_gpus
-from baton.lineup import GRACE_SECONDS, Part, ProcessSpec, Site, line_up, valkey
+from baton.lineup import (
+    GRACE_SECONDS,
+    Part,
+    ProcessSpec,
+    Site,
+    line_up,
+    num_worker_processes,
+    valkey,
+)
 from baton.settings import UpSettings
 from fleet.valkey import ValkeyServer
 
@@ -14,7 +22,7 @@ from fleet.valkey import ValkeyServer
 def make_lineup(
     settings: UpSettings, *, gpus: tuple[str, ...] = (), environment: dict[str, str] | None = None
 ) -> dict[str, ProcessSpec]:
-    num_workers = settings.prefill + settings.decode
+    num_workers = num_worker_processes(settings)
     site = Site(
         model=Path("/models/tiny"),
         served_model_name="tiny",
@@ -86,6 +94,7 @@ def test_the_gateway_is_told_whom_to_expect() -> None:
     words = shlex.join(spec.command)
     assert "--served-model-name tiny --host 0.0.0.0 --port 8000" in words
     assert "--expect-prefill 2 --expect-decode 1 --dispatch together --processes 1" in words
+    assert "--routing default --disaggregation auto" in words
     assert spec.workers == ()
 
 
@@ -135,3 +144,16 @@ def test_valkey_runs_where_the_gateway_runs() -> None:
 def test_an_orderly_stop_takes_ten_seconds_at_most() -> None:
     tiers = (Part.GATEWAY, Part.DECODE, Part.VALKEY)
     assert sum(GRACE_SECONDS[part] for part in tiers) < 10
+
+
+def test_simulated_workers_share_one_process() -> None:
+    settings = UpSettings(
+        sim=True, prefill=2, decode=1, sim_speed=10, sim_args="--slow decode-0=2 --kv-blocks 99"
+    )
+    lineup = make_lineup(settings)
+    assert list(lineup) == ["sim", "gateway"]
+    assert lineup["sim"].workers == ("prefill-0", "prefill-1", "decode-0")
+    assert shlex.join(lineup["sim"].command[1:]) == (
+        "-m worker.sim --model /models/tiny --fleet baton --host 127.0.0.1 --prefill 2 --decode 1 "
+        "--speed 10.0 --kv-max-loads 256 --slow decode-0=2 --kv-blocks 99"
+    )

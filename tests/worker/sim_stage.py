@@ -100,7 +100,10 @@ class Stage:
         self.p.submit(Task(f"p-{number}", prompt, 1, keys, ticket=ticket_of(number)))
 
     def at(self, when: float, call: Callable[[], object]) -> None:
-        self.timeline.call_at(when, lambda: call() and None)  # type: ignore[func-returns-value]
+        def do() -> None:
+            call()
+
+        self.timeline.call_at(when, do)
 
     def run(self, until: float = float("inf")) -> None:
         """All that happens before `until`."""

@@ -20,13 +20,13 @@ class SimProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     KV of one hand-off moves at `bandwidth` bytes a second after `latency_seconds`.
     """
 
-    step_seconds: float = 0.0195
-    prefill_token_seconds: float = 0.00195
-    attention_seconds: float = 1.0e-7
-    decode_seconds: float = 0.0023
-    context_token_seconds: float = 1.0e-6
-    bandwidth: float = 2.0e9
-    latency_seconds: float = 0.002
+    step_seconds: float = 0.037
+    prefill_token_seconds: float = 0.0012
+    attention_seconds: float = 1.0e-6
+    decode_seconds: float = 0.0
+    context_token_seconds: float = 3.7e-6
+    bandwidth: float = 1.7e9
+    latency_seconds: float = 0.0006
 
     def __post_init__(self) -> None:
         numbers = {name: getattr(self, name) for name in self.__struct_fields__}
