@@ -11,15 +11,14 @@ import asyncio
 import gc
 import os
 import socket
-import tempfile
 from contextlib import closing
-from pathlib import Path
 
 import uvloop
 
 from gateway.exit_code import exit_code
 from gateway.http_server import FLUSH_SECONDS, bind
 from gateway.logs import name_process
+from gateway.metrics_folder import metrics_folder
 from gateway.process_keeper import ProcessKeeper, tell_parent
 from gateway.settings import Settings
 
@@ -29,9 +28,9 @@ CLOSE_SECONDS = 3
 
 def serve_in_processes(settings: Settings) -> int:
     """Serves until SIGTERM or SIGINT; the exit code. Raises GatewayError or FleetError."""
-    with tempfile.TemporaryDirectory(prefix="baton-gateway-") as folder:
+    with metrics_folder() as folder:
         # Not before: prometheus_client reads this when it is imported.
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
         from gateway.main import check
         from gateway.shared_metrics import bury
 
@@ -41,14 +40,14 @@ def serve_in_processes(settings: Settings) -> int:
 
             def serve(number: int) -> int:
                 name_process(number)
-                Path(folder, f"{number}.pid").write_text(str(os.getpid()))
+                (folder / f"{number}.pid").write_text(str(os.getpid()))
                 return exit_code(lambda: serve_one(settings, sock))
 
             grace_seconds = settings.shutdown_seconds + FLUSH_SECONDS + CLOSE_SECONDS
             keeper = ProcessKeeper(
                 settings.processes,
                 serve,
-                lambda pid: bury(Path(folder), pid),
+                lambda pid: bury(folder, pid),
                 sock.close,
                 grace_seconds,
             )
