@@ -15,6 +15,8 @@ METAVARS = {
     "redis": "URL",
     "state_dir": "DIR",
     "dispatch": "WHEN",
+    "disaggregation": "WHEN",
+    "routing": "NAME",
     "kv_connector": "NAME",
     "kv_staging": "PLACE",
     "kv_wire": "FORM",

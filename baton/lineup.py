@@ -136,6 +136,10 @@ def gateway(settings: UpSettings, site: Site) -> ProcessSpec:
         *("--host", settings.host, "--port", str(site.port)),
         *("--expect-prefill", str(settings.prefill), "--expect-decode", str(settings.decode)),
         *("--dispatch", settings.dispatch, "--processes", str(settings.processes)),
+        *("--routing", absolute(settings.routing), "--disaggregation", settings.disaggregation),
+        *("--ttft-goal-seconds", str(settings.ttft_goal_seconds)),
+        *("--itl-goal-seconds", str(settings.itl_goal_seconds)),
+        *("--control-share", str(settings.control_share)),
         *engine_flag(shlex.split(settings.engine_args)),
     )
     environment = gateway_environment(site.environment, site.access)
@@ -149,6 +153,11 @@ def valkey(server: ValkeyServer, cores: tuple[int, ...], base: Mapping[str, str]
 
 def python(module: str) -> tuple[str, ...]:
     return sys.executable, "-m", module
+
+
+def absolute(routing: str) -> str:
+    """A policy's name stays; a file's path holds wherever the gateway runs."""
+    return str(Path(routing).absolute()) if Path(routing).suffix else routing
 
 
 def common_flags(settings: UpSettings, site: Site) -> tuple[str, ...]:

@@ -142,6 +142,29 @@ class UpSettings(StateSettings):
         default="together",
         description="when decode starts: together with prefill, or only after it",
     )
+    routing: str = Field(
+        default="default",
+        min_length=1,
+        description="how workers are chosen: default, round-robin, least-loaded, prefix, or a "
+        ".yaml file (docs/routing.md)",
+    )
+    disaggregation: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="who computes prompts: a prefill worker always, or never, or whichever way "
+        "meets the goals best as measured",
+    )
+    ttft_goal_seconds: float = Field(
+        default=2, gt=0, description="goal for the time to the first token"
+    )
+    itl_goal_seconds: float = Field(
+        default=0.2, gt=0, description="goal for the time from one token to the next"
+    )
+    control_share: float = Field(
+        default=0.02,
+        ge=0,
+        le=0.5,
+        description="share of the requests that take the other way, so that the gain stays known",
+    )
     start_timeout_seconds: float = Field(
         default=600, gt=0, description="give up when a process is not ready after so long"
     )
@@ -164,4 +187,6 @@ class CalibrateSettings(BaseModel):
     chunk_tokens: int = Field(
         default=512, ge=1, description="tokens of one prompt that the engines compute in a step"
     )
-    repeats: int = Field(default=2, ge=1, description="times that each prompt is measured")
+    repeats: int = Field(
+        default=2, ge=1, description="times that each is measured; the fastest counts"
+    )

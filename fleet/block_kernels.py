@@ -105,6 +105,17 @@ def purge(state: State, holder: Integer, first: int, end: int) -> None:
 
 
 @compiled
+def held(state: State, holder: Integer, found: NDArray[np.uint64]) -> int:
+    """Writes what `holder` holds, as far as there is room, and returns how much that is."""
+    number = 0
+    for slot in range(len(state.keys)):
+        if number < len(found) and state.keys[slot] != _FREE and _holds(state, slot, holder):
+            found[number] = state.keys[slot]
+            number += 1
+    return number
+
+
+@compiled
 def move_all(state: State, keys: NDArray[np.uint64], values: NDArray[np.uint32]) -> None:
     """Into a larger table that is empty."""
     for old in range(len(state.keys)):
@@ -280,6 +291,22 @@ def _leave_many(state: State, slot: Integer, index: Integer, holder: Integer) ->
                 state.few[record, place] = found * NUM_TIERS + each
     _give_back(state.free_many, state.sizes, NUM_FREE_MANY, index)
     state.values[slot] = _KIND_FEW | np.uint32(record)
+
+
+@compiled
+def _holds(state: State, slot: Integer, holder: Integer) -> bool:
+    value = state.values[slot]
+    index = np.int64(value & _INDEX)
+    if value & _KIND_MANY:
+        worker, tier = holder // NUM_TIERS, holder % NUM_TIERS
+        bit = _ONE << np.uint64(worker % WORD_BITS)
+        return bool(state.many[index, worker // WORD_BITS, tier] & bit)
+    if not value & _KIND_FEW:
+        return bool(index == holder)
+    for place in range(1, np.int64(state.few[index, 0]) + 1):
+        if state.few[index, place] == holder:
+            return True
+    return False
 
 
 @compiled

@@ -23,7 +23,8 @@ class Reading:
 
 
 class BlockLog(Protocol):
-    """One log for a fleet, bounded, and beside it one snapshot a worker, under a lease.
+    """One log for a fleet, bounded, and beside it one snapshot a worker, under a lease: what a
+    worker does with it.
 
     Every method raises FleetUnavailable within a few seconds when the server does not answer;
     the call may or may not have taken effect, and all can be repeated.
@@ -41,6 +42,10 @@ class BlockLog(Protocol):
     async def drop(self, worker: str) -> None:
         """End the lease of its snapshot."""
 
+
+class FollowedLog(Protocol):
+    """The same, as a gateway follows it."""
+
     async def snapshots(self, workers: Sequence[str]) -> tuple[Snapshot, ...]:
         """Of those of them that have one."""
 
@@ -51,3 +56,6 @@ class BlockLog(Protocol):
 
     async def read(self, place: str, wait_seconds: float) -> Reading:
         """What came after `place`; waits up to `wait_seconds`, 2 at most, if that is nothing."""
+
+    async def lag_seconds(self, place: str) -> float:
+        """From what is there at `place` to the last that was told."""

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from fleet.block_news import Batch, Cleared, Snapshot, Stored, unpack
 from fleet.block_table import BlockTable, Match
 from fleet.tier import BlockKeys, Tier
@@ -55,6 +57,11 @@ class BlockReplica:
     def match(self, keys: BlockKeys) -> Match:
         """See `BlockTable`; `rows` says whose is whose."""
         return self._table.match(keys)
+
+    def held(self, worker: str, tier: Tier) -> BlockKeys:
+        """What is known of one worker, in no order."""
+        told = self._told.get(worker)
+        return self._table.held(told.row, tier) if told else np.zeros(0, np.uint64)
 
     def is_whole(self, worker: str) -> bool:
         """False until a snapshot of it has been learned, and after a gap in its batches."""

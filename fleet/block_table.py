@@ -59,6 +59,18 @@ class BlockTable:
             np.zeros(3, np.int64),
         )
 
+    @classmethod
+    def warm_up(cls) -> None:
+        """Has everything compiled; what was compiled once is kept on disk."""
+        table, keys = cls(), np.array([1, 2], np.uint64)
+        for worker in range(2):
+            table.add(worker, Tier.DEVICE, keys)
+        table.match(keys)
+        table.held(0, Tier.DEVICE)
+        table.remove(0, Tier.DEVICE, keys)
+        for _ in table.purge(1, Tier.DEVICE):
+            pass
+
     @property
     def num_blocks(self) -> int:
         """Distinct ones."""
@@ -109,6 +121,13 @@ class BlockTable:
                 yield
                 if not self.num_held(worker, tier):
                     return
+
+    def held(self, worker: int, tier: Tier) -> BlockKeys:
+        """All of them, in no order. Looks at the whole table: some milliseconds for a million."""
+        found = np.zeros(self.num_held(worker, tier), np.uint64)
+        if len(found):
+            kernels.held(self._state, worker * NUM_TIERS + tier, found)
+        return found
 
     def match(self, keys: BlockKeys) -> Match:
         """For the blocks of one prompt, in their order."""

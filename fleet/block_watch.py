@@ -8,7 +8,7 @@ import time
 from typing import NoReturn
 
 from fleet.backoff import Backoff
-from fleet.block_log import BlockLog, Reading
+from fleet.block_log import FollowedLog, Reading
 from fleet.block_replica import BlockReplica
 from fleet.contact import Contact
 from fleet.errors import FleetUnavailable
@@ -34,7 +34,7 @@ class BlockWatch:
 
     def __init__(
         self,
-        log: BlockLog,
+        log: FollowedLog,
         replica: BlockReplica | None = None,
         backoff: Backoff | None = None,
         contact: Contact | None = None,
@@ -50,6 +50,10 @@ class BlockWatch:
     @property
     def is_current(self) -> bool:
         return self._is_reached and not self._wanted
+
+    async def lag_seconds(self) -> float:
+        """How far behind the log this replica is. Raises FleetUnavailable."""
+        return await self._log.lag_seconds(self._place) if self._place else 0.0
 
     def meet(self, worker: str) -> None:
         """It is in the fleet."""

@@ -95,6 +95,10 @@ class RedisBlockLog(RedisClient):
             and (not oldest or number_of(first_name(oldest)) > number_of(place)),
         )
 
+    async def lag_seconds(self, place: str) -> float:
+        last, _ = number_of(await self.end())
+        return max(0.0, (last - number_of(place)[0]) / 1000) if place != START else 0.0
+
     def _decode(self, decode: Any, data: bytes | str | None) -> Batch | Snapshot | None:
         try:
             found: Batch | Snapshot = decode(data or b"")

@@ -18,7 +18,7 @@ class Leg(Enum):
 @dataclass(frozen=True, slots=True)
 class Submit:
     """Start one leg. `ticket`: of the hand-off that the leg is part of; `transfer_params` is
-    msgpack of what the other leg's KV connector said, or empty.
+    msgpack of what the other leg's KV connector said, or empty; `kv_tokens`: room to reserve.
     """
 
     worker: str
@@ -27,6 +27,7 @@ class Submit:
     request: Request
     ticket: Ticket | None
     transfer_params: bytes = b""
+    kv_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,7 @@ class Answer:
         self.status = head["status"]
         self._phase = Phase.OPEN
         self._last = message.get("body", b"")
-        head["headers"] = [*head.get("headers", ()), self._request_id_header()]
+        head["headers"] = [*head.get("headers", ()), *self._own_headers()]
         await self._send(head)
         await self._send(message)
 
@@ -120,7 +120,7 @@ class Answer:
     async def _send_whole(self, status: int, headers: Headers, body: bytes) -> None:
         self.status = status
         length = (b"content-length", str(len(body)).encode())
-        head = [*headers, length, self._request_id_header()]
+        head = [*headers, length, *self._own_headers()]
         await self._send({"type": "http.response.start", "status": status, "headers": head})
         await self._send_body(body)
 
@@ -134,5 +134,8 @@ class Answer:
         numbers = SEQUENCE_NUMBER.findall(self._last)
         return last_events_of(error, self._dialect, int(numbers[-1]) + 1 if numbers else 0)
 
-    def _request_id_header(self) -> tuple[bytes, bytes]:
-        return (b"x-request-id", self._exchange.request_id.encode())
+    def _own_headers(self) -> Headers:
+        request_id = (b"x-request-id", self._exchange.request_id.encode())
+        if not self._exchange.route:
+            return [request_id]
+        return [request_id, (b"x-baton-route", self._exchange.route.encode())]

@@ -18,6 +18,7 @@ class Output(Protocol):
     """
 
     request_id: str
+    new_token_ids: Sequence[int]
     finish_reason: object
     kv_transfer_params: dict[str, Any] | None
 

@@ -25,6 +25,12 @@ from gateway.routes import Refusal, Route, find
 # What may stand in a header, a log line and an engine's request id.
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
+SESSION_HEADER = b"x-session-id"
+DEBUG_HEADER = b"x-baton-debug"
+# OpenAI's and Anthropic's SDKs say so how long they wait.
+TIMEOUT_HEADER = b"x-stainless-timeout"
+MAX_WAIT_SECONDS = 86_400.0
+
 logger = logging.getLogger(__name__)
 
 
@@ -71,7 +77,7 @@ class Door:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = find(scope["method"], scope["path"])
         headers = dict(scope["headers"])
-        exchange = Exchange(request_id_of(headers))
+        exchange = exchange_of(headers)
         answer = Answer(send, exchange, found.dialect)
         token = current_exchange.set(exchange)
         try:
@@ -120,6 +126,25 @@ class Door:
             kind = type(error).__name__
             logger.error("request %s failed by %s:\n%s", exchange.request_id, kind, frames)
         await answer.fail(ErrorObject.of(exchange.error) if exchange.error else INTERNAL)
+
+
+def exchange_of(headers: Mapping[bytes, bytes]) -> Exchange:
+    session = headers.get(SESSION_HEADER, b"").decode("ascii", errors="replace")
+    return Exchange(
+        request_id_of(headers),
+        session=session if REQUEST_ID.fullmatch(session) else "",
+        wait_seconds=seconds_of(headers.get(TIMEOUT_HEADER, b"")),
+        wants_route=headers.get(DEBUG_HEADER, b"0").strip() not in (b"", b"0", b"false"),
+    )
+
+
+def seconds_of(value: bytes) -> float | None:
+    """None for what is no sensible number of seconds."""
+    try:
+        seconds = float(value)
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < MAX_WAIT_SECONDS else None
 
 
 def request_id_of(headers: Mapping[bytes, bytes]) -> str:

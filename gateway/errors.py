@@ -11,6 +11,7 @@ GatewayError
     ├── TooManyRequests      the gateway has as many open as it takes
     ├── WorkerLost           the worker that answered it is gone
     ├── WorkerFailed         the worker gave it up; fields worker, reason, is_retryable
+    │   └── WorkerFull           its KV cache has no room that is not promised already
     ├── WorkerRefused        the worker says that it makes no sense; field reason
     ├── TimedOut             a stage took too long; field stage
     └── ShuttingDown         the gateway stops
@@ -106,6 +107,10 @@ class WorkerFailed(Unavailable):
         self.worker = worker
         self.reason = reason
         self.is_retryable = is_retryable
+
+
+class WorkerFull(WorkerFailed):
+    """The request waits again."""
 
 
 class WorkerRefused(RequestError):

@@ -12,7 +12,7 @@ from typing import NoReturn, Protocol
 
 from gateway.actions import Abort, Action, Fail, Leg, Revoke, Submit
 from gateway.codec import DecodeOutputs, Output, StepOutputs, ended_well, transfer_params_of
-from gateway.errors import RequestError, ShuttingDown, WorkerFailed, WorkerRefused
+from gateway.errors import RequestError, ShuttingDown, WorkerFailed, WorkerFull, WorkerRefused
 from gateway.request import Request
 from gateway.request_book import RequestBook
 from gateway.request_life import Outcome, RequestLife, Stage
@@ -21,10 +21,13 @@ from proto import worker_pb2
 
 MAX_STEPS_QUEUED = 256
 # Below what one session may have unsent, so that one client cannot make it look stuck.
-MAX_OPEN_REQUESTS = 2048
+MAX_OPEN_REQUESTS = 8192
 SWEEP_SECONDS = 0.25
+QUEUE_SECONDS = 0.01
 # Of proto Failure: the same request would be refused everywhere.
 BAD_REQUEST = "bad_request"
+# The decode worker has promised its room to others.
+NO_CREDIT = "no_credit"
 ROLES = {Leg.PREFILL: worker_pb2.ROLE_PREFILL, Leg.DECODE: worker_pb2.ROLE_DECODE}
 
 logger = logging.getLogger(__name__)
@@ -63,6 +66,14 @@ class FleetClient:
         """So many more may be submitted."""
         return len(self._book.lives) + num_requests <= MAX_OPEN_REQUESTS
 
+    def block_sizes(self) -> Sequence[int]:
+        """Of the workers' caches, in tokens."""
+        return self._book.dispatcher.table.block_sizes()
+
+    def now(self) -> float:
+        """Of the clock that requests' deadlines are told by."""
+        return self._clock()
+
     def submit(self, request: Request) -> None:
         """Its outputs come out of `next_step`, or its failure by `on_failure`."""
         self._do(self._book.add(request, self._clock()))
@@ -91,8 +102,12 @@ class FleetClient:
     async def run(self) -> NoReturn:
         """Watches over the deadlines."""
         while True:
-            await asyncio.sleep(SWEEP_SECONDS)
+            await asyncio.sleep(self._sweep_seconds())
             self._do(self._book.overdue(self._clock()))
+
+    def _sweep_seconds(self) -> float:
+        """Sooner while somebody waits for a worker that will have computed what it was handed."""
+        return QUEUE_SECONDS if len(self._book.dispatcher.lanes) else SWEEP_SECONDS
 
     async def step(self, worker: str, frames: Sequence[bytes]) -> None:
         """The outputs of one engine step of `worker`. Raises ValueError.
@@ -117,6 +132,9 @@ class FleetClient:
         )
         self._do(self._book.ticket_refused(worker, refusal.request_id, self._clock()))
 
+    def reported(self, worker: str, report: worker_pb2.LoadReport) -> None:
+        self._do(self._book.reported(worker, report, self._clock()))
+
     def worker_lost(self, worker: str) -> None:
         self._do(self._book.worker_lost(worker, self._clock()))
 
@@ -134,6 +152,9 @@ class FleetClient:
                 and life.decode_worker == worker
             ):
                 life.deadline = deadline
+                life.num_outputs += len(output.new_token_ids)
+                if life.num_outputs > life.room_for_outputs:
+                    self._book.grown(life, now)
                 rest.append(output)
             elif self._turn(worker, life, output, now):
                 rest.append(output)
@@ -151,6 +172,7 @@ class FleetClient:
             reason = f"the engine ended it by {output.finish_reason}"
             self._do(self._book.failed(life, WorkerFailed(worker, reason), now))
             return False
+        life.num_outputs += len(output.new_token_ids)
         if life.stage is not Stage.STREAMING:
             self._do(self._book.first_token(life, now))
         if output.finish_reason is not None:
@@ -210,6 +232,8 @@ def error_of(worker: str, failure: worker_pb2.Failure) -> RequestError:
     reason = failure.message or failure.code
     if failure.code == BAD_REQUEST:
         return WorkerRefused(reason)
+    if failure.code == NO_CREDIT:
+        return WorkerFull(worker, reason, is_retryable=True)
     return WorkerFailed(worker, reason, failure.retryable)
 
 
@@ -224,6 +248,7 @@ def message_of(action: Submit | Abort | Revoke) -> worker_pb2.ToWorker:
                     request=action.request.frames,
                     ticket=action.ticket.to_proto() if action.ticket else None,
                     transfer_params=action.transfer_params,
+                    kv_tokens=action.kv_tokens,
                 )
             )
         case Abort():

@@ -42,6 +42,7 @@ from gateway.errors import (
 )
 from gateway.exchange import current_exchange
 from gateway.fleet_client import MAX_OPEN_REQUESTS, FleetClient
+from gateway.front_half_blocks import BlockNamer
 from gateway.request import Request
 from gateway.request_life import Outcome
 from proto.prompt_digest import prompt_digest
@@ -98,7 +99,10 @@ class OutputsDecoder:
 class FleetCore:
     """Stands in for vLLM's EngineCoreClient under AsyncLLM."""
 
-    def __init__(self, fleet: FleetClient) -> None:
+    def __init__(self, fleet: FleetClient, longest: int) -> None:
+        """`longest`: most tokens of prompt and answer together."""
+        self._longest = longest
+        self._namer = BlockNamer()
         self.engine_ranks_managed = [0]
         self.resources = SimpleNamespace(engine_dead=False)
         self.fleet = fleet
@@ -110,11 +114,26 @@ class FleetCore:
     async def add_request_async(self, request: EngineCoreRequest) -> None:
         """Never raises: vLLM has registered the request by now and would not forget it."""
         frames = tuple(bytes(frame) for frame in self._encoder.encode(request))
-        num_tokens = len(request.prompt_token_ids or ())
         exchange = current_exchange.get()
         handed = can_hand_off(request)
-        digest = prompt_digest(request) if handed else b""
-        self.fleet.submit(Request(request.request_id, num_tokens, handed, frames, digest, exchange))
+        num_tokens = len(request.prompt_token_ids or ())
+        wait_seconds = exchange.wait_seconds if exchange else None
+        self.fleet.submit(
+            Request(
+                request.request_id,
+                num_tokens,
+                handed,
+                frames,
+                prompt_digest(request) if handed else b"",
+                exchange,
+                limit_of(request, self._longest - num_tokens),
+                self._namer.keys(request, self.fleet.block_sizes()),
+                (exchange.session if exchange else "") or request.session_id or "",
+                request.lora_request.lora_name if request.lora_request else "",
+                request.priority,
+                self.fleet.now() + wait_seconds if wait_seconds else None,
+            )
+        )
 
     async def get_output_async(self) -> StepOutputs:
         return await self.fleet.next_step()
@@ -142,6 +161,12 @@ def can_hand_off(request: EngineCoreRequest) -> bool:
         and not request.resumable
         and len(request.prompt_token_ids or ()) > 1
     )
+
+
+def limit_of(request: EngineCoreRequest, longest: int) -> int | None:
+    """What its client set; None if it may be as long as the model lets it."""
+    limit = request.sampling_params.max_tokens if request.sampling_params else None
+    return limit if limit is not None and limit < longest else None
 
 
 class FleetLLM(AsyncLLM):  # type: ignore[misc]
@@ -210,7 +235,7 @@ async def open_front_half(
     """Raises StartError for options and models that vLLM refuses."""
     args = parse_args(options)
     config = make_config(args)
-    with fleet_for_engine(FleetCore(fleet)):
+    with fleet_for_engine(FleetCore(fleet, options.max_model_len)):
         llm = FleetLLM(config, Executor, log_stats=True, log_requests=False)
     llm.has_decode_worker, llm.on_refusal = has_decode_worker, on_refusal
     fleet.on_failure = llm.fail

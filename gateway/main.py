@@ -11,20 +11,33 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fleet.block_table import BlockTable
+from fleet.block_watch import BlockWatch
 from fleet.member import Member, new_incarnation
+from fleet.prefix_index import PrefixIndex
+from fleet.redis_block_log import RedisBlockLog
 from fleet.redis_membership import RedisMembership
 from fleet.watch import MembershipWatch
 from gateway.background import beside
+from gateway.block_audit import BlockAudit
 from gateway.door import Door
 from gateway.errors import StartError
 from gateway.fleet_client import FleetClient
+from gateway.fleet_pages import FleetPages
 from gateway.http_server import bind, serve_http
+from gateway.index_report import IndexReport
 from gateway.logs import guard_vllm_logs
 from gateway.metrics import GatewayMetrics, WorkerMetrics
 from gateway.model_folder import check_model
 from gateway.pages import Pages
 from gateway.request_book import RequestBook
 from gateway.roster import Roster
+from gateway.routing.decider import Decider
+from gateway.routing.dispatcher import Dispatcher
+from gateway.routing.fleet_table import FleetTable
+from gateway.routing.policy import read_policy
+from gateway.routing.prompt_hits import PromptHits
+from gateway.routing.router import Router
 from gateway.session import SessionLimits
 from gateway.settings import Settings
 from gateway.ticket_office import TicketOffice
@@ -61,10 +74,11 @@ async def run(
     with closing(sock or bind(settings.host, settings.port)) as sock:
         async with RedisMembership.connect(settings.redis, settings.fleet) as membership:
             await membership.check()
-            gateway = Gateway(settings, key, MembershipWatch(membership), on_serving)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(number, gateway.stop)
-            await gateway.run(sock)
+            async with RedisBlockLog.connect(settings.redis, settings.fleet) as log:
+                gateway = Gateway(settings, key, MembershipWatch(membership), log, on_serving)
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    asyncio.get_running_loop().add_signal_handler(number, gateway.stop)
+                await gateway.run(sock)
 
 
 def read_key(path: Path) -> FleetKey:
@@ -83,6 +97,7 @@ class Gateway:
         settings: Settings,
         key: FleetKey,
         watch: MembershipWatch,
+        log: RedisBlockLog,
         on_serving: Callable[[], None] = lambda: None,
     ) -> None:
         # Here, because importing vLLM takes seconds and no other error shall wait for it.
@@ -90,6 +105,7 @@ class Gateway:
 
         self._front_half = front_half
         guard_vllm_logs()
+        BlockTable.warm_up()
         self._settings = settings
         self._contact = watch.contact
         self._on_serving = on_serving
@@ -98,9 +114,15 @@ class Gateway:
         self._contact.listen(self._metrics.contact_changed)
         version = front_half.VLLM_VERSION
         self._greeting = Greeting(new_incarnation(), version, key)
-        self.roster = Roster(watch.changes(), self._make_link, version)
+        self._blocks = BlockWatch(log, contact=watch.contact)
+        table = FleetTable()
+        self.roster = Roster(watch.changes(), self._make_link, version, table, [self._blocks])
+        decider = Decider(settings.disaggregation, settings.slo, settings.control_share)
+        router = Router(table, read_policy(settings.routing), decider)
+        hits = PromptHits(PrefixIndex(self._blocks.replica), table)
+        self.dispatcher = Dispatcher(table, router, hits.of, hits.expect)
         self.book = RequestBook(
-            lambda: self.roster.view(self.book.ledger),
+            self.dispatcher,
             TicketOffice(key, settings.timeouts.ticket_lease),
             settings.timeouts,
             settings.dispatch,
@@ -111,7 +133,7 @@ class Gateway:
 
     async def run(self, sock: socket.socket) -> None:
         """Returns after `stop`. Raises StartError or GatewayError."""
-        async with beside(self.roster.run(), self._fleet.run()):
+        async with beside(self.roster.run(), self._fleet.run(), self._blocks.run()):
             if await self._workers_are_ready():
                 await self._serve(sock)
 
@@ -145,8 +167,14 @@ class Gateway:
         )
         guard_vllm_logs()
         pages = Pages(self.roster, self._metrics, front.model_cards, self._contact)
+        fleet_pages = FleetPages(
+            self.dispatcher,
+            IndexReport(self._blocks, self.dispatcher),
+            BlockAudit(self._blocks.replica, self.roster.sessions),
+        )
+        all_pages = {**pages.by_path(), **fleet_pages.by_path()}
         max_body_bytes = settings.max_body_mib * 2**20
-        door = Door(front.app, pages.by_path(), max_body_bytes, self._metrics.answered)
+        door = Door(front.app, all_pages, max_body_bytes, self._metrics.answered)
         seconds = settings.shutdown_seconds
         with closing(front):
             async with beside(front.watch()):

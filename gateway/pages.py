@@ -105,6 +105,7 @@ def row_of(link: WorkerLink) -> dict[str, Any]:
         "incarnation": link.member.incarnation,
         "role": "+".join(link.member.roles),
         "address": link.member.address,
+        "block_size": link.layout.block_size if link.layout else None,
         "state": link.state.value,
         "reason": link.reason,
         "report_age_seconds": link.session.report_age_seconds if link.session else None,
@@ -120,12 +121,14 @@ def load_of(report: worker_pb2.LoadReport) -> dict[str, Any]:
         "num_kv_blocks_used": report.num_kv_blocks_used,
         "transfers": values_of(report.transfers),
         "tickets": values_of(report.tickets),
+        "num_reserved_tokens": report.num_reserved_tokens,
         "offloads": values_of(report.offloads),
+        "work": values_of(report.work),
     }
 
 
 def values_of(
-    message: worker_pb2.Transfers | worker_pb2.Tickets | worker_pb2.Offloads,
+    message: worker_pb2.Transfers | worker_pb2.Tickets | worker_pb2.Offloads | worker_pb2.Work,
 ) -> dict[str, Any]:
     values = {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
     return {name: dict(x) if isinstance(x, Mapping) else x for name, x in values.items()}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fleet.tier import BlockKeys
 from gateway.exchange import Exchange
 
 CHILD_ID = re.compile(r"\d+_(.+)", re.DOTALL)
@@ -16,7 +18,9 @@ class Request:
 
     `frames` is the encoded engine request, the same for both legs. `can_hand_off`: KV
     computed elsewhere would serve it, and `prompt_digest` says of what prompt. `exchange` is
-    the HTTP request it came from, if any.
+    the HTTP request it came from, if any. `max_tokens`: of the answer, None if its client set no
+    limit. `block_keys`: of the prompt, by tokens in a block. `session` and `lora`: names, or
+    empty. A lower `priority` goes first; `deadline`: of its first token, on the steady clock.
     """
 
     request_id: str
@@ -25,6 +29,12 @@ class Request:
     frames: tuple[bytes, ...] = field(default=(), repr=False)
     prompt_digest: bytes = field(default=b"", repr=False)
     exchange: Exchange | None = field(default=None, repr=False)
+    max_tokens: int | None = None
+    block_keys: Mapping[int, BlockKeys] = field(default_factory=dict, repr=False)
+    session: str = ""
+    lora: str = ""
+    priority: int = 0
+    deadline: float | None = None
 
     @property
     def parent_id(self) -> str | None:

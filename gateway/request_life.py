@@ -14,13 +14,15 @@ seconds of any steady clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 
 from gateway.actions import Abort, Action, Fail, Leg, Revoke, Submit
 from gateway.errors import RequestError, TimedOut
 from gateway.request import Request, prefill_leg_id
+from gateway.routing.decider import Verdict
 from gateway.timeouts import Timeouts
+from gateway.worker_ledger import Booking
 from proto.ticket import Ticket
 
 NEVER = float("inf")
@@ -57,6 +59,17 @@ class Handoff(StrEnum):
     FAILED = "failed"  # it did not: the request ended before
 
 
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What was predicted: tokens of the prompt to compute, the seconds that takes, and room in
+    the decode worker's KV cache.
+    """
+
+    num_tokens: int = 0
+    seconds: float = 0.0
+    kv_tokens: int = 0
+
+
 @dataclass(slots=True)
 class RequestLife:
     """`decode_worker` and `prefill_worker` name the open legs' workers; None: not open.
@@ -80,6 +93,13 @@ class RequestLife:
     outcome: Outcome | None = None
     has_moved: bool = False
     source: str | None = None
+    costs: Costs = field(default_factory=Costs)
+    verdict: Verdict | None = None
+    submitted_at: float | None = None
+    prefill_ended_at: float | None = None
+    first_token_at: float | None = None
+    num_outputs: int = 0
+    room_for_outputs: float = NEVER
     _transfer_params: bytes = b""
 
     def __post_init__(self) -> None:
@@ -101,6 +121,21 @@ class RequestLife:
         )
         return tuple((worker, leg_id) for worker, leg_id in legs if worker is not None)
 
+    def bookings(self) -> tuple[Booking, ...]:
+        """What the open legs weigh on their workers."""
+        prompt, costs = self.request.num_prompt_tokens, self.costs
+        found: list[Booking] = []
+        if self.decode_worker:
+            weight = (0, 0.0)
+            if self.ticket is None and self.stage is not Stage.STREAMING:
+                # Revoked, it computes what another was to compute.
+                weight = (costs.num_tokens or prompt, costs.seconds)
+            found.append(Booking(self.decode_worker, self.decode_leg_id, *weight, costs.kv_tokens))
+        if self.prefill_worker:
+            weight = (costs.num_tokens, costs.seconds)
+            found.append(Booking(self.prefill_worker, self.prefill_leg_id, *weight, prompt))
+        return tuple(found)
+
     def submit(
         self,
         now: float,
@@ -108,9 +143,13 @@ class RequestLife:
         prefill: str | None = None,
         ticket: Ticket | None = None,
         dispatch: Dispatch = Dispatch.TOGETHER,
+        costs: Costs | None = None,
     ) -> list[Action]:
         """Together: decode first, so that it has told the prefill worker where to push in time."""
-        self.decode_worker, self.ticket = decode, ticket
+        self.decode_worker, self.ticket, self.submitted_at = decode, ticket, now
+        self.costs = costs or Costs()
+        if self.costs.kv_tokens:
+            self.room_for_outputs = self.costs.kv_tokens - self.request.num_prompt_tokens
         if prefill is None:
             return [self._submit_decode(now)]
         self.prefill_worker = self.source = prefill
@@ -127,8 +166,25 @@ class RequestLife:
         self.decode_worker, self.has_moved = decode, True
         return [self._submit_decode(now)]
 
+    def wait_again(self, now: float) -> list[Action]:
+        """The decode worker had no room for it: back into the queue, as if nothing had been."""
+        actions = self._abort_prefill()
+        if self.ticket and self.source:
+            actions.append(Revoke(self.source, self.ticket.id, "the decode worker has no room"))
+        self._close_prefill()
+        self.stage, self.deadline = Stage.WAITING, self.arrived_at + self.timeouts.first_token
+        self.decode_worker = self.source = self.ticket = self.handoff = None
+        self.costs = Costs()
+        return actions
+
+    def grow(self) -> None:
+        """The answer has outgrown the room that was promised to it: now it is more."""
+        grown = self.request.num_prompt_tokens + self.num_outputs + max(64, self.num_outputs // 2)
+        self.costs = replace(self.costs, kv_tokens=grown)
+        self.room_for_outputs = grown - self.request.num_prompt_tokens
+
     def first_token(self, now: float) -> None:
-        self.stage = Stage.STREAMING
+        self.stage, self.first_token_at = Stage.STREAMING, now
         self.first_token_seconds = now - self.arrived_at
         self.deadline = now + self.timeouts.between_tokens
         if self.handoff is None:
@@ -137,6 +193,7 @@ class RequestLife:
 
     def prefill_ended(self, now: float, transfer_params: bytes = b"") -> list[Action]:
         """The prefill leg ended well: the KV is on its way or there."""
+        self.prefill_ended_at = now
         self.prefill_seconds = now - self.arrived_at
         self._transfer_params = transfer_params
         self._close_prefill()
@@ -215,7 +272,13 @@ class RequestLife:
         self.deadline = now + self.timeouts.first_token
         params = self._transfer_params if self.ticket else b""
         return Submit(
-            self.decode_worker, Leg.DECODE, self.decode_leg_id, self.request, self.ticket, params
+            self.decode_worker,
+            Leg.DECODE,
+            self.decode_leg_id,
+            self.request,
+            self.ticket,
+            params,
+            self.costs.kv_tokens,
         )
 
     def _abort_prefill(self) -> list[Action]:

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from typing import NoReturn
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import NoReturn, Protocol
 
 from fleet.member import Member
 from fleet.presence import Change
 from gateway.compatibility import layout_misfit, mismatch, version_mismatch
 from gateway.errors import StartError, WorkerIncompatible
 from gateway.introductions import Introductions, Party
-from gateway.placement import FleetView
+from gateway.routing.fleet_table import FleetTable
 from gateway.session import WorkerSession
-from gateway.worker_ledger import WorkerLedger
 from gateway.worker_link import Check, LinkState, WorkerLink
 from proto import worker_pb2
 
 logger = logging.getLogger(__name__)
 
 MakeLink = Callable[[Member, Check, Callable[[], None]], WorkerLink]
+
+
+class Follower(Protocol):
+    """Follows what the workers in the fleet tell, by "worker_id/incarnation"."""
+
+    def meet(self, worker: str) -> None: ...
+
+    def part(self, worker: str) -> None: ...
 
 
 class Roster:
@@ -31,9 +39,17 @@ class Roster:
     """
 
     def __init__(
-        self, changes: AsyncIterator[Change], make_link: MakeLink, vllm_version: str
+        self,
+        changes: AsyncIterator[Change],
+        make_link: MakeLink,
+        vllm_version: str,
+        table: FleetTable | None = None,
+        followers: Sequence[Follower] = (),
     ) -> None:
+        """`table` has who is usable, `followers` are told who is in the fleet."""
         self.links: dict[str, WorkerLink] = {}
+        self.table = table or FleetTable()
+        self._followers = followers
         self._changes = changes
         self._make_link = make_link
         self._vllm_version = vllm_version
@@ -51,15 +67,6 @@ class Roster:
                     self._meet(member, tasks)
         raise AssertionError("the watch over the fleet does not end")
 
-    def view(self, ledger: WorkerLedger) -> FleetView:
-        """Who can take a leg now."""
-        usable = [link for link in self.links.values() if link.is_usable]
-        decode, prefill = worker_pb2.ROLE_DECODE, worker_pb2.ROLE_PREFILL
-        return FleetView(
-            tuple(link.view(ledger) for link in usable if link.serves(decode)),
-            tuple(link.view(ledger) for link in usable if link.serves(prefill)),
-        )
-
     def num_usable(self, role: worker_pb2.Role) -> int:
         return sum(link.is_usable and link.serves(role) for link in self.links.values())
 
@@ -73,6 +80,10 @@ class Roster:
         """The open session with "worker_id/incarnation", if there is one."""
         link = self.links.get(worker)
         return link.session if link else None
+
+    def sessions(self) -> list[WorkerSession]:
+        """Those that are open."""
+        return [link.session for link in self.links.values() if link.session]
 
     async def wait_for(self, num_prefill: int, num_decode: int, timeout_seconds: float) -> None:
         """Until that many of each are usable.
@@ -111,7 +122,10 @@ class Roster:
         if link := self.links.get(key):
             self._welcome_back(link)
             return
-        link = self.links[key] = self._make_link(member, self._check, self._link_changed)
+        on_change = partial(self._link_changed, key)
+        link = self.links[key] = self._make_link(member, self._check, on_change)
+        for follower in self._followers:
+            follower.meet(key)
         tasks.create_task(self._keep(link), name=f"link to {key}")
 
     def _welcome_back(self, link: WorkerLink) -> None:
@@ -137,10 +151,13 @@ class Roster:
 
     def _forget(self, link: WorkerLink) -> None:
         self.links.pop(link.key, None)
-        self._link_changed()
+        self._link_changed(link.key)
+        for follower in self._followers:
+            follower.part(link.key)
 
-    def _link_changed(self) -> None:
+    def _link_changed(self, key: str) -> None:
         self._changed.set()
+        self._note_in_table(key)
         parties = [
             Party(link.key, link.session, link.description, link.layout)
             for link in self.links.values()
@@ -148,6 +165,13 @@ class Roster:
         ]
         for session, message in self._introductions.update(parties):
             session.send(message)
+
+    def _note_in_table(self, key: str) -> None:
+        link = self.links.get(key)
+        if link is None:
+            self.table.remove(key)
+        elif facts := link.facts:
+            self.table.put(facts, is_usable=link.is_usable)
 
     def _check(self, description: worker_pb2.Description) -> None:
         """Raises WorkerIncompatible."""

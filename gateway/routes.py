@@ -41,7 +41,14 @@ FRONT: Mapping[str, tuple[str, Dialect]] = MappingProxyType(
         "/version": ("GET", Dialect.OPENAI),
     }
 )
-PAGES = ("/health", "/metrics", "/fleet/workers")
+PAGES = (
+    "/health",
+    "/metrics",
+    "/fleet/workers",
+    "/fleet/explain",
+    "/fleet/decision",
+    "/fleet/index",
+)
 MODEL = "/v1/models/"
 
 # The first that the path starts with; what an SDK or an operator of vLLM may call.

@@ -31,6 +31,9 @@ class SessionEvents(Protocol):
     def ticket_refused(self, worker: str, refusal: worker_pb2.TicketRefused) -> None:
         """The worker runs one decode leg without its hand-off."""
 
+    def reported(self, worker: str, report: worker_pb2.LoadReport) -> None:
+        """The worker says how loaded it is."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
@@ -40,7 +43,7 @@ class SessionLimits:
 
     ping_seconds: float = 5.0
     pong_seconds: float = 15.0
-    max_unsent: int = 4096
+    max_unsent: int = 16384
 
 
 class WorkerSession:
@@ -58,6 +61,7 @@ class WorkerSession:
         self._unsent: asyncio.Queue[worker_pb2.ToWorker] = asyncio.Queue(limits.max_unsent)
         self._overflowed = asyncio.Event()
         self._pongs: dict[int, asyncio.Future[None]] = {}
+        self._listings: dict[int, asyncio.Future[bytes]] = {}
         self._nonce = 0
 
     def send(self, message: worker_pb2.ToWorker) -> None:
@@ -83,6 +87,19 @@ class WorkerSession:
                 await pong
         finally:
             del self._pongs[nonce]
+
+    async def held_blocks(self, timeout_seconds: float) -> bytes:
+        """The packed keys of the blocks in its device's prefix cache. Raises TimeoutError."""
+        self._nonce += 1
+        nonce = self._nonce
+        answer = self._listings[nonce] = asyncio.get_running_loop().create_future()
+        try:
+            self.send(worker_pb2.ToWorker(list_blocks=worker_pb2.ListBlocks(nonce=nonce)))
+            async with asyncio.timeout(timeout_seconds):
+                keys: bytes = await answer
+                return keys
+        finally:
+            del self._listings[nonce]
 
     async def run(self) -> NoReturn:
         """Ends by SessionLost, or by cancellation."""
@@ -122,6 +139,8 @@ class WorkerSession:
                 self._take_pong(message.pong)
             case "failure":
                 self._events.leg_failed(self.worker, message.failure)
+            case "held_blocks":
+                self._take_blocks(message.held_blocks)
             case "ticket_refused":
                 self._events.ticket_refused(self.worker, message.ticket_refused)
             case other:
@@ -136,6 +155,7 @@ class WorkerSession:
 
     def _take_report(self, report: worker_pb2.LoadReport) -> None:
         self.report, self._reported_at = report, time.monotonic()
+        self._events.reported(self.worker, report)
 
     def _take_pong(self, pong: worker_pb2.Pong) -> None:
         if pong.HasField("load"):
@@ -143,6 +163,11 @@ class WorkerSession:
         waiting = self._pongs.get(pong.nonce)
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
+
+    def _take_blocks(self, held: worker_pb2.HeldBlocks) -> None:
+        waiting = self._listings.get(held.nonce)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(held.keys)
 
     async def _keep_alive(self) -> NoReturn:
         while True:

@@ -14,6 +14,8 @@ from fleet.member import NAME
 from fleet.url import check_url
 from gateway.errors import StartError
 from gateway.request_life import Dispatch
+from gateway.routing.decider import Mode, Slo
+from gateway.routing.policy import read_policy
 from gateway.timeouts import Timeouts
 
 
@@ -36,6 +38,14 @@ def check_fleet(name: str) -> str:
     return name
 
 
+def check_routing(name: str) -> str:
+    try:
+        read_policy(name)
+    except StartError as error:
+        raise ValueError(str(error).removeprefix("--routing ")) from error
+    return name
+
+
 HOW_TO_MAKE_A_KEY = "`baton key > FILE` makes one for the whole fleet"
 
 HELP = """\
@@ -43,7 +53,8 @@ The OpenAI and Anthropic surface of a fleet of prefill and decode workers.
 
 It waits for the workers that it is told to expect, checks that they fit together, and
 then serves /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages, /v1/models,
-/tokenize, /detokenize, /health, /metrics and /fleet/workers.
+/tokenize, /detokenize, /health, /metrics, and of the fleet /fleet/workers, /fleet/explain,
+/fleet/decision and /fleet/index.
 
   python -m gateway --model ./SmolLM2-135M-Instruct --served-model-name smol \\
       --redis redis://127.0.0.1:6379 --fleet-key-file fleet.key --expect-decode 2
@@ -101,6 +112,25 @@ class Settings(BaseSettings):
     dispatch: Dispatch = Field(
         Dispatch.TOGETHER, description="when decode starts: together with prefill, or after it"
     )
+    routing: Annotated[str, AfterValidator(check_routing)] = Field(
+        "default",
+        description="how workers are chosen: default, round-robin, least-loaded, prefix, "
+        "or a .yaml file",
+    )
+    disaggregation: Mode = Field(
+        Mode.AUTO,
+        description="who computes prompts: a prefill worker always, or never, or whichever way "
+        "meets the goals best as measured",
+    )
+    ttft_goal_seconds: float = Field(2, gt=0, description="goal for the time to the first token")
+    itl_goal_seconds: float = Field(0.2, gt=0, description="goal for the time between tokens")
+    control_share: float = Field(
+        0.02,
+        ge=0,
+        le=0.5,
+        description="of the requests that could go either way, how many take the worse one, so "
+        "that the gain stays known",
+    )
     # Together no more than a ticket may be valid for.
     connect_seconds: float = Field(
         5, gt=0, le=600, description="time for a worker to answer a connection"
@@ -122,6 +152,10 @@ class Settings(BaseSettings):
             self.first_token_seconds,
             self.between_tokens_seconds,
         )
+
+    @property
+    def slo(self) -> Slo:
+        return Slo(self.ttft_goal_seconds, self.itl_goal_seconds)
 
     @property
     def served_model_names(self) -> tuple[str, ...]:

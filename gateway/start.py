@@ -44,6 +44,8 @@ def prepare_environment(settings: Settings) -> None:
         "VLLM_LOGGING_STREAM": "ext://sys.stderr",
         "VLLM_NO_USAGE_STATS": "1",
         "OMP_NUM_THREADS": "1",
+        # Block hashes must agree with the engines'.
+        "PYTHONHASHSEED": "0",
     }
     if is_folder(settings.model):
         defaults["HF_HUB_OFFLINE"] = "1"

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.placement import WorkerView
 from gateway.request import Request
+from gateway.routing.facts import WorkerFacts
 from proto.fleet_key import FleetKey
 from proto.ticket import Ticket
 
@@ -20,7 +20,7 @@ class TicketOffice:
     lease_seconds: float
     clock: Callable[[], float] = time.time
 
-    def issue(self, source: WorkerView, request: Request) -> Ticket:
+    def issue(self, source: WorkerFacts, request: Request) -> Ticket:
         """For the KV of the request's whole prompt, out of `source`."""
         ticket = Ticket(
             id=Ticket.new_id(),

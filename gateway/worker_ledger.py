@@ -1,51 +1,63 @@
-"""Which legs are open on which worker, and how many prompt tokens they carry."""
+"""Which legs are open on which worker, and what they weigh."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from gateway.routing.fleet_table import NOTHING, Booked
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """One open leg. `prefill_tokens` are still to be computed there, and were predicted to take
+    `prefill_seconds`; `kv_tokens` of its cache are promised to the leg.
+    """
+
+    worker: str
+    leg_id: str
+    prefill_tokens: int = 0
+    prefill_seconds: float = 0.0
+    kv_tokens: int = 0
+
 
 @dataclass(slots=True)
 class WorkerLedger:
-    """Leg ids by worker. A worker without open legs takes no space."""
+    """A worker without open legs takes no space."""
 
-    _legs: dict[str, dict[str, int]] = field(default_factory=dict)
-    _tokens: dict[str, int] = field(default_factory=dict)
+    _legs: dict[str, dict[str, Booking]] = field(default_factory=dict)
+    _booked: dict[str, Booked] = field(default_factory=dict)
 
-    def open(self, worker: str, leg_id: str, num_tokens: int) -> None:
-        legs = self._legs.setdefault(worker, {})
-        if leg_id in legs:
-            raise ValueError(f"leg {leg_id} is open on {worker} already")
-        legs[leg_id] = num_tokens
-        self._tokens[worker] = self._tokens.get(worker, 0) + num_tokens
+    def open(self, booking: Booking) -> None:
+        legs = self._legs.setdefault(booking.worker, {})
+        if booking.leg_id in legs:
+            raise ValueError(f"leg {booking.leg_id} is open on {booking.worker} already")
+        legs[booking.leg_id] = booking
+        self._booked[booking.worker] = added(self.booked(booking.worker), booking, 1)
 
-    def close(self, worker: str, leg_id: str) -> None:
-        legs = self._legs[worker]
-        self._tokens[worker] -= legs.pop(leg_id)
-        if not legs:
-            del self._legs[worker], self._tokens[worker]
+    def close(self, booking: Booking) -> None:
+        legs = self._legs[booking.worker]
+        booking = legs.pop(booking.leg_id)
+        if legs:
+            self._booked[booking.worker] = added(self._booked[booking.worker], booking, -1)
+        else:
+            del self._legs[booking.worker], self._booked[booking.worker]
 
-    def move(
-        self,
-        before: Iterable[tuple[str, str]],
-        after: Iterable[tuple[str, str]],
-        num_tokens: int,
-    ) -> None:
-        """One request's open legs were `before` and are `after`, as (worker, leg id)."""
-        for worker, leg_id in set(before) - set(after):
-            self.close(worker, leg_id)
-        for worker, leg_id in set(after) - set(before):
-            self.open(worker, leg_id, num_tokens)
+    def move(self, before: Iterable[Booking], after: Iterable[Booking]) -> set[str]:
+        """One request's open legs were `before` and are `after`. The workers that this concerns."""
+        closed, opened = set(before) - set(after), set(after) - set(before)
+        for booking in closed:
+            self.close(booking)
+        for booking in opened:
+            self.open(booking)
+        return {booking.worker for booking in closed | opened}
 
     def legs(self, worker: str) -> tuple[str, ...]:
         return tuple(self._legs.get(worker, ()))
 
-    def num_legs(self, worker: str) -> int:
-        return len(self._legs.get(worker, ()))
-
-    def num_tokens(self, worker: str) -> int:
-        return self._tokens.get(worker, 0)
+    def booked(self, worker: str) -> Booked:
+        """All its open legs together."""
+        return self._booked.get(worker, NOTHING)
 
     @property
     def workers(self) -> tuple[str, ...]:
@@ -53,10 +65,24 @@ class WorkerLedger:
 
     def check_integrity(self) -> None:
         """Raises AssertionError if the sums do not match."""
-        assert self._legs.keys() == self._tokens.keys(), self
+        assert self._legs.keys() == self._booked.keys(), self
         for worker, legs in self._legs.items():
-            assert legs and sum(legs.values()) == self._tokens[worker], self
+            booked = self._booked[worker]
+            assert booked.num_legs == len(legs) > 0, self
+            assert booked.kv_tokens == sum(each.kv_tokens for each in legs.values()), self
+            tokens = sum(each.prefill_tokens for each in legs.values())
+            assert booked.prefill_tokens == tokens, self
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{worker}: {len(legs)}" for worker, legs in self._legs.items())
         return f"<WorkerLedger {counts or 'no open legs'}>"
+
+
+def added(booked: Booked, booking: Booking, sign: int) -> Booked:
+    return Booked(
+        booked.num_legs + sign,
+        booked.num_prefills + sign * bool(booking.prefill_tokens),
+        booked.prefill_tokens + sign * booking.prefill_tokens,
+        max(0.0, booked.prefill_seconds + sign * booking.prefill_seconds),
+        booked.kv_tokens + sign * booking.kv_tokens,
+    )

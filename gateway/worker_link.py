@@ -11,10 +11,9 @@ from typing import Protocol
 from fleet.backoff import Backoff
 from fleet.member import Member
 from gateway.errors import SessionLost, WorkerError, WorkerIncompatible
-from gateway.placement import WorkerView
+from gateway.routing.facts import WorkerFacts
 from gateway.session import SessionEvents, SessionLimits, WorkerSession
 from gateway.worker_connection import describe, open_channel, open_session
-from gateway.worker_ledger import WorkerLedger
 from proto import worker_pb2
 from proto.greeting import Greeting
 from proto.layout import KvLayout
@@ -81,21 +80,12 @@ class WorkerLink:
     def serves(self, role: worker_pb2.Role) -> bool:
         return self.description is not None and role in self.description.roles
 
-    def view(self, ledger: WorkerLedger) -> WorkerView:
-        """For placement. The link must be described."""
-        assert self.description is not None and self.layout is not None
-        return WorkerView(
-            self.key,
-            self.layout,
-            self.description.worker_id,
-            self.description.incarnation,
-            self.description.model_fingerprint,
-            tuple(self.description.transfer_addresses),
-            ledger.num_legs(self.key),
-            ledger.num_tokens(self.key),
-            self.session.report if self.session else None,
-            self.description.kv_connector,
-        )
+    @property
+    def facts(self) -> WorkerFacts | None:
+        """None until it has described itself."""
+        if self.description is None or self.layout is None:
+            return None
+        return WorkerFacts.of(self.description, self.layout)
 
     def leave(self) -> None:
         """The worker has left the fleet: what is open goes on, nothing is added."""

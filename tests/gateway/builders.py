@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.placement import FleetView, WorkerView
 from gateway.request import Request
 from gateway.request_book import RequestBook
 from gateway.request_life import Dispatch, RequestLife
+from gateway.routing.decider import Decider, Mode
+from gateway.routing.dispatcher import Dispatcher
+from gateway.routing.facts import WorkerFacts
+from gateway.routing.fleet_table import FleetTable
+from gateway.routing.policy import POLICIES
+from gateway.routing.router import Router
 from gateway.ticket_office import TicketOffice
 from gateway.timeouts import Timeouts
 from proto import worker_pb2
@@ -51,24 +56,27 @@ def make_report(
 
 def make_worker(
     key: str,
-    num_tokens: int = 0,
-    num_legs: int = 0,
-    report: worker_pb2.LoadReport | None = None,
     layout: KvLayout = LAYOUT,
     kv_connector: str = "baton",
-) -> WorkerView:
+    *,
+    can_prefill: bool = False,
+    can_decode: bool = False,
+    kv_tokens: int = 1 << 20,
+    step_tokens: int = 512,
+) -> WorkerFacts:
     worker_id, _, incarnation = key.partition("/")
-    return WorkerView(
+    return WorkerFacts(
         key,
         layout,
         worker_id,
         incarnation,
         "model",
         (b"address of " + worker_id.encode(),),
-        num_legs,
-        num_tokens,
-        report,
         kv_connector,
+        can_prefill,
+        can_decode,
+        kv_tokens,
+        step_tokens,
     )
 
 
@@ -78,31 +86,34 @@ class Fleet:
     def __init__(
         self, decode: str = "d1", prefill: str = "p1", layouts: Mapping[str, KvLayout] | None = None
     ) -> None:
-        self.decode = decode.split()
-        self.prefill = prefill.split()
-        self._layouts = layouts or {}
-        self.book: RequestBook | None = None
+        self.table = FleetTable()
+        layouts = layouts or {}
+        for key in decode.split():
+            self.put(make_worker(key, layouts.get(key, LAYOUT), can_decode=True))
+        for key in prefill.split():
+            self.put(make_worker(key, layouts.get(key, LAYOUT), can_prefill=True))
 
-    def __call__(self) -> FleetView:
-        return FleetView(self._views(self.decode), self._views(self.prefill))
+    def put(self, worker: WorkerFacts) -> None:
+        self.table.put(worker, is_usable=True)
+
+    def find(self) -> None:
+        """All that were lost are back."""
+        for row in list(self.table.rows.values()):
+            self.put(self.table.facts(row))
 
     def lose(self, worker: str) -> None:
-        for workers in (self.decode, self.prefill):
-            if worker in workers:
-                workers.remove(worker)
+        row = self.table.rows[worker]
+        self.table.put(self.table.facts(row), is_usable=False)
 
-    def _views(self, workers: list[str]) -> tuple[WorkerView, ...]:
-        assert self.book is not None
-        tokens = self.book.ledger.num_tokens
-        layout = self._layouts.get
-        return tuple(
-            make_worker(worker, tokens(worker), layout=layout(worker, LAYOUT)) for worker in workers
-        )
+
+def make_dispatcher(
+    table: FleetTable, mode: Mode = Mode.ALWAYS, routing: str = "least-loaded"
+) -> Dispatcher:
+    return Dispatcher(table, Router(table, POLICIES[routing], Decider(mode)))
 
 
 def make_book(
     fleet: Fleet | None = None, dispatch: Dispatch = Dispatch.TOGETHER
 ) -> tuple[RequestBook, Fleet]:
     fleet = fleet or Fleet()
-    fleet.book = RequestBook(fleet, TICKETS, TIMEOUTS, dispatch)
-    return fleet.book, fleet
+    return RequestBook(make_dispatcher(fleet.table), TICKETS, TIMEOUTS, dispatch), fleet

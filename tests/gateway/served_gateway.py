@@ -9,8 +9,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fakeredis.aioredis import FakeRedis
+
 from fleet.member import Member, Role
 from fleet.member_load import MemberLoad
+from fleet.redis_block_log import RedisBlockLog
 from fleet.watch import MembershipWatch
 from gateway.http_server import bind
 from gateway.main import Gateway
@@ -65,11 +68,17 @@ async def served_gateway(model: Path, wire: Wire, **settings: object) -> AsyncIt
     decode = StandInWorker("decode-0", Role.DECODE, wire, fabric)
     async with serving(prefill, decode):
         members = ListedMembers(prefill.member, decode.member)
-        values = {"model": str(model), "served_model_name": "tiny,alias", "port": 0, **settings}
+        values = {
+            "model": str(model),
+            "served_model_name": "tiny,alias",
+            "port": 0,
+            "disaggregation": "always",
+            **settings,
+        }
         values["fleet_key_file"] = "unread"
-        gateway = Gateway(
-            Settings.model_validate(values), KEY, MembershipWatch(members, poll_seconds=0.01)
-        )
+        watch = MembershipWatch(members, poll_seconds=0.01)
+        log = RedisBlockLog(FakeRedis(), "fleet")
+        gateway = Gateway(Settings.model_validate(values), KEY, watch, log)
         with bind("127.0.0.1", 0) as sock:
             running = asyncio.ensure_future(gateway.run(sock))
             url = f"http://127.0.0.1:{sock.getsockname()[1]}"

@@ -22,7 +22,7 @@ from gateway.session import SessionLimits
 from gateway.worker_link import Check, WorkerLink
 from proto import worker_pb2
 from proto.greeting import Greeting
-from tests.gateway.builders import PATIENCE_SECONDS, TICKETS, TIMEOUTS
+from tests.gateway.builders import PATIENCE_SECONDS, TICKETS, TIMEOUTS, make_dispatcher
 from tests.gateway.served_gateway import ListedMembers
 from tests.gateway.stand_in_worker import Fabric, Job, PlainWire, StandInWorker, serving
 from tests.proto.builders import KEY
@@ -49,9 +49,7 @@ class Served:
         self.members = ListedMembers()
         watch = MembershipWatch(self.members, poll_seconds=0.005)
         self.roster = Roster(watch.changes(), self._link, "0.32.0")
-        self.book = RequestBook(
-            lambda: self.roster.view(self.book.ledger), TICKETS, TIMEOUTS, dispatch
-        )
+        self.book = RequestBook(make_dispatcher(self.roster.table), TICKETS, TIMEOUTS, dispatch)
         self.client = FleetClient(self.book, self.roster, WIRE.decode, self.clock)
         self.failures: list[tuple[str, RequestError]] = []
         self.client.on_failure = lambda name, error: self.failures.append((name, error))

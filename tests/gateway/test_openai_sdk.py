@@ -182,7 +182,7 @@ async def test_one_failure_leaves_others_alone(served: Served, client: openai.As
 async def test_one_client_cannot_take_all_of_the_gateway(client: openai.AsyncOpenAI) -> None:
     stream = await stream_chat(client)
     with pytest.raises(openai.RateLimitError) as caught:
-        await chat(client.with_options(max_retries=0), n=5000)
+        await chat(client.with_options(max_retries=0), n=10_000)
     assert caught.value.code == "too_many_requests"
     assert "retry-after" in caught.value.response.headers
     chunks = [chunk async for chunk in stream]

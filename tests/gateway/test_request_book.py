@@ -6,7 +6,6 @@ import pytest
 
 from gateway.actions import Abort, Action, Fail, Leg, Revoke, Submit
 from gateway.errors import NoDecodeWorker, ShuttingDown, TimedOut, WorkerFailed, WorkerLost
-from gateway.placement import FleetView
 from gateway.request_book import RequestBook
 from gateway.request_life import Dispatch, Handoff, Outcome, RequestLife, Stage
 from tests.gateway.builders import TIMEOUTS, Fleet, make_book, make_request, make_worker
@@ -39,7 +38,9 @@ def test_a_request_goes_to_a_pair_under_one_ticket() -> None:
     assert decode.ticket.is_signed_by(KEY)
     assert decode.ticket.source_addresses == (b"address of p1",)
     assert decode.ticket.lease_seconds > TIMEOUTS.prefill
-    assert (book.ledger.num_tokens("d1"), book.ledger.num_tokens("p1")) == (100, 100)
+    assert book.ledger.booked("p1").prefill_tokens == 100
+    assert book.ledger.booked("d1").prefill_tokens == 0
+    assert book.ledger.booked("d1").kv_tokens > 100
     book.check_integrity()
 
 
@@ -151,7 +152,7 @@ def test_a_decode_leg_that_was_refused_for_now_goes_elsewhere_once() -> None:
     assert isinstance(submit, Submit)
     assert isinstance(prefill, Submit)
     assert (submit.worker, submit.leg, submit.ticket) == ("d2", Leg.DECODE, prefill.ticket)
-    assert (book.ledger.num_tokens("d1"), book.ledger.num_tokens("d2")) == (0, 100)
+    assert (book.ledger.booked("d1").num_legs, book.ledger.booked("d2").num_legs) == (0, 1)
     assert book.leg_failed("d1", "r", BUSY, 2.0) == []
     assert kinds(book.leg_failed("d2", "r", BUSY, 2.0)) == [Abort, Abort, Revoke, Fail]
     assert_empty(book)
@@ -196,9 +197,10 @@ def test_prefill_first_the_decode_leg_follows() -> None:
 
 
 def test_where_kv_is_pulled_prefill_always_comes_first() -> None:
-    workers = [make_worker(key, kv_connector="nixl") for key in ("d1", "p1")]
-    book, _ = make_book()
-    book.fleet = lambda: FleetView((workers[0],), (workers[1],))
+    fleet = Fleet("", "")
+    fleet.put(make_worker("d1", kv_connector="nixl", can_decode=True))
+    fleet.put(make_worker("p1", kv_connector="nixl", can_prefill=True))
+    book, _ = make_book(fleet)
     assert submits(book.add(make_request("a"), 0.0)) == [("p1", "prefill:a")]
     assert submits(book.prefill_ended("prefill:a", 1.0, b"where")) == [("d1", "a")]
     book.check_integrity()
@@ -312,7 +314,7 @@ def test_any_history_keeps_the_books_straight_and_ends_empty(seed: int, dispatch
         life = chance.choice(list(book.lives.values())) if book.lives else None
         event = chance.randrange(10)
         if event == 0:
-            fleet.decode, fleet.prefill = ["d1", "d2", "d3"], ["p1", "p2"]
+            fleet.find()
         elif event == 1:
             worker = chance.choice(["d1", "d2", "d3", "p1", "p2"])
             fleet.lose(worker)

@@ -12,14 +12,12 @@ from fleet.member import Member, Role
 from fleet.watch import MembershipWatch
 from gateway.background import beside
 from gateway.errors import StartError
-from gateway.placement import LeastLoaded
 from gateway.roster import Roster
 from gateway.session import SessionLimits
-from gateway.worker_ledger import WorkerLedger
 from gateway.worker_link import Check, LinkState, WorkerLink
 from proto import worker_pb2
 from proto.greeting import Greeting
-from tests.gateway.builders import PATIENCE_SECONDS, make_request
+from tests.gateway.builders import PATIENCE_SECONDS, make_dispatcher, make_request
 from tests.gateway.served_gateway import ListedMembers
 from tests.gateway.stand_in_worker import Fabric, Job, PlainWire, StandInWorker, serving
 from tests.proto.builders import FLOAT_LAYOUT, KEY, LAYOUT, SMALLER_BLOCKS
@@ -38,6 +36,8 @@ class Losses:
     def leg_failed(self, worker: str, failure: worker_pb2.Failure) -> None: ...
 
     def ticket_refused(self, worker: str, refusal: worker_pb2.TicketRefused) -> None: ...
+
+    def reported(self, worker: str, report: worker_pb2.LoadReport) -> None: ...
 
     def worker_lost(self, worker: str) -> None:
         self.lost.append(worker)
@@ -68,6 +68,12 @@ class Watched:
             while not condition():  # noqa: ASYNC110
                 await asyncio.sleep(0.002)
 
+    def usable(self, role: Role) -> list[str]:
+        """Their keys."""
+        columns = self.roster.table.columns
+        flags = columns.can_decode if role is Role.DECODE else columns.can_prefill
+        return [key for key, row in self.roster.table.rows.items() if flags[row]]
+
     def state(self, worker: StandInWorker) -> LinkState | None:
         link = self.roster.links.get(worker.key)
         return link.state if link else None
@@ -85,10 +91,11 @@ async def test_who_is_listed_is_connected_and_usable() -> None:
     prefill, decode = make_worker("prefill-0"), make_worker("decode-0")
     async with watched(prefill, decode) as fleet:
         await fleet.roster.wait_for(1, 1, PATIENCE_SECONDS)
-        view = fleet.roster.view(WorkerLedger())
-        assert [worker.key for worker in view.prefill] == [prefill.key]
-        assert [worker.key for worker in view.decode] == [decode.key]
-        assert view.prefill[0].transfer_addresses == (b"address of prefill-0",)
+        assert fleet.usable(Role.PREFILL) == [prefill.key]
+        assert fleet.usable(Role.DECODE) == [decode.key]
+        table = fleet.roster.table
+        facts = table.facts(table.rows[prefill.key])
+        assert facts.transfer_addresses == (b"address of prefill-0",)
         assert fleet.roster.max_model_len == 512
         assert f"{decode.key} ready" in repr(fleet.roster)
 
@@ -154,7 +161,7 @@ async def test_a_lost_worker_is_reported_and_connected_again() -> None:
         await decode.stop()
         await fleet.until(lambda: fleet.state(decode) is LinkState.LOST)
         assert fleet.events.lost == [decode.key]
-        assert not fleet.roster.view(WorkerLedger()).decode
+        assert not fleet.usable(Role.DECODE)
         assert fleet.roster.session(decode.key) is None
         await decode.start()
         await fleet.until(lambda: fleet.state(decode) is LinkState.READY)
@@ -167,7 +174,7 @@ async def test_who_leaves_gets_nothing_new_but_is_not_cut_off() -> None:
         await fleet.members.leave(decode.member)
         await fleet.until(lambda: fleet.state(decode) is LinkState.LEAVING)
         assert fleet.roster.session(decode.key) is not None
-        assert [w.key for w in fleet.roster.view(WorkerLedger()).decode] == [other.key]
+        assert fleet.usable(Role.DECODE) == [other.key]
         await fleet.members.join(decode.member, 1)
         await fleet.until(lambda: fleet.state(decode) is LinkState.READY)
         await fleet.members.leave(decode.member)
@@ -229,12 +236,11 @@ async def test_a_layout_that_fits_one_counterpart_is_enough() -> None:
         await decode.start()
         await fleet.members.join(decode.member, 1)
         await fleet.roster.wait_for(2, 1, PATIENCE_SECONDS)
-        view = fleet.roster.view(WorkerLedger())
-        for _ in range(3):
-            placement = LeastLoaded().place(make_request(), view)
-            assert placement is not None
-            assert placement.prefill is not None
-            assert placement.prefill.key == other.key
+        dispatcher = make_dispatcher(fleet.roster.table)
+        assert dispatcher.add(make_request(), 0.0)
+        ((_, placement),) = dispatcher.ready(0.0)
+        assert placement.prefill is not None
+        assert placement.prefill.key == other.key
         await decode.until(lambda: decode.peers == [other.key])
     await decode.stop()
 
@@ -260,7 +266,7 @@ async def test_who_has_left_sets_no_standard() -> None:
         # Its open requests go on, but it has lost its place.
         await fleet.members.join(old.member, 1)
         await fleet.until(lambda: fleet.state(old) is LinkState.REFUSED)
-        assert [w.key for w in fleet.roster.view(WorkerLedger()).decode] == [new.key]
+        assert fleet.usable(Role.DECODE) == [new.key]
     await new.stop()
 
 

@@ -37,6 +37,8 @@ class Recorder:
     def ticket_refused(self, worker: str, refusal: worker_pb2.TicketRefused) -> None:
         self.refusals.put_nowait(refusal)
 
+    def reported(self, worker: str, report: worker_pb2.LoadReport) -> None: ...
+
 
 @asynccontextmanager
 async def connected(

@@ -68,7 +68,8 @@ class SplitFleet:
     def start_gateway(self, name: str, more: Mapping[str, object] | None = None) -> Gateway:
         """Waits until it serves with both workers."""
         port = free_port("127.0.0.1", 0)
-        words = {"served-model-name": MODEL_NAME, "port": port, **(more or {})}
+        words = {"served-model-name": MODEL_NAME, "port": port, "disaggregation": "always"}
+        words |= more or {}
         self._start(name, self._python("gateway", words), self._cores)
         gateway = Gateway(f"http://127.0.0.1:{port}", MODEL_NAME)
         wait_until(lambda: self._serves(gateway), START_SECONDS, self.tails)

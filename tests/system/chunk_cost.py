@@ -106,6 +106,7 @@ def gateway(model: Path, core: int, other_core: int) -> Iterator[Server]:
         wait_until(valkey.socket.exists, START_SECONDS)
         stack.enter_context(program(other_core, "tests.system.canned_worker", valkey.url))
         words = ["gateway", "--model", str(model), "--served-model-name", "m"]
+        words += ["--disaggregation", "always"]
         words += ["--redis", valkey.url, "--port", str(port)]
         write_key(folder / "fleet.key")
         words += ["--fleet-key-file", str(folder / "fleet.key")]

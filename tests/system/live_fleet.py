@@ -41,6 +41,8 @@ class LiveFleet:
         self.output = folder / "up.log"
         self._mark = secrets.token_hex(8)
         words = ["up", "--state-dir", str(self.folder.path), "--model", str(model), "--port", "0"]
+        # What is tested is the hand-off.
+        words += ["--disaggregation", "always"]
         words += ["--served-model-name", self.model, *flags]
         folder.mkdir(parents=True, exist_ok=True)
         self.process = self._start(words, environment(self._mark, variables))

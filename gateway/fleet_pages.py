@@ -1,0 +1,100 @@
+"""Pages about decisions: why a request went where it went, whether hand-off pays, the index."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.block_audit import BlockAudit
+from gateway.door import MakePage, Page
+from gateway.error_shape import ErrorObject
+from gateway.index_report import IndexReport
+from gateway.pages import Query
+from gateway.routing.decider import Seen
+from gateway.routing.dispatcher import Dispatcher
+
+MAX_SHOWN = 20
+
+
+class FleetPages:
+    """Each page takes the rest of its path and the query."""
+
+    def __init__(self, dispatcher: Dispatcher, index: IndexReport, audit: BlockAudit) -> None:
+        self._dispatcher = dispatcher
+        self._index = index
+        self._audit = audit
+
+    def by_path(self) -> dict[str, MakePage]:
+        return {
+            "/fleet/explain": self.explain,
+            "/fleet/decision": self.decision,
+            "/fleet/index": self.index,
+        }
+
+    async def explain(self, rest: str, query: Query) -> Page | ErrorObject:
+        """Of one request (`request_id`), or of the last ones."""
+        name = query.get("request_id", [""])[-1]
+        explanations = self._dispatcher.explanations
+        if not name:
+            return Page.of({"requests": explanations.latest(MAX_SHOWN)})
+        if found := explanations.get(name):
+            return Page.of(found.content)
+        message = "Nothing is known of that request: it is older, went elsewhere, or still waits."
+        return ErrorObject(404, message, "NotFoundError", "unknown_request", "request_id")
+
+    async def decision(self, rest: str, query: Query) -> Page:
+        """What was predicted and measured of both ways, and what each worker and pair can do."""
+        decider = self._dispatcher.router.decider
+        return Page.of(
+            {
+                "disaggregation": decider.mode.value,
+                "control_share": decider.control_share,
+                "ttft_goal_seconds": decider.slo.ttft_seconds,
+                "itl_goal_seconds": decider.slo.itl_seconds,
+                "ttft_gain_seconds": decider.gain_seconds(),
+                "by_uncached_tokens": {
+                    str(size): {way.value: shown(seen) for way, seen in ways.items()}
+                    for size, ways in decider.seen.items()
+                },
+                "num_waiting": len(self._dispatcher.lanes),
+                "workers": self._workers(),
+                "pairs": self._pairs(),
+            }
+        )
+
+    async def index(self, rest: str, query: Query) -> Page:
+        """With `audit=1`, workers are asked what they really hold."""
+        content = await self._index.content()
+        if query.get("audit", ["0"])[-1] not in ("0", "false", ""):
+            content["audit"] = await self._audit.run()
+        return Page.of(content)
+
+    def _workers(self) -> dict[str, dict[str, float]]:
+        columns = self._dispatcher.table.columns
+        return {
+            key: {
+                "prefill_tokens_per_second": float(columns.prefill_rate[row]),
+                "step_seconds": float(columns.step_seconds[row]),
+                "stall_seconds_per_token": float(columns.stall_seconds[row]),
+                "num_waiting": int(columns.num_queued[row]),
+                "kv_free_tokens": float(self._dispatcher.table.kv_free_tokens()[row]),
+            }
+            for key, row in self._dispatcher.table.rows.items()
+        }
+
+    def _pairs(self) -> list[dict[str, Any]]:
+        table, pairs = self._dispatcher.table, self._dispatcher.router.pairs
+        return [
+            {"source": source, "target": target, "bytes_per_second": rate}
+            for source, one in table.rows.items()
+            for target, other in table.rows.items()
+            if (rate := pairs.rate(one, other))
+        ]
+
+
+def shown(seen: Seen) -> dict[str, float]:
+    return {
+        "num_requests": seen.number,
+        "ttft_seconds": seen.ttft_seconds,
+        "itl_seconds": seen.itl_seconds,
+        "predictions_are_multiplied_by": seen.correction,
+    }

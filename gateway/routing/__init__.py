@@ -1,0 +1,1 @@
+"""Which worker does what: pure decisions over a table of the fleet, nothing awaited."""

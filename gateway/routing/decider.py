@@ -1,0 +1,157 @@
+"""Whether a prompt is computed by a prefill worker, or where it is decoded: as measured.
+
+Both ways are predicted for every request. What the predictions were worth is learned from what
+came of them, by way and size of the prompt, and a small control share takes the other way so
+that this stays known.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+LEARNING = 0.2
+# Predictions are corrected by so much at most, either way.
+MOST_CORRECTION = 8.0
+# Above its goal, a time counts so many times as much.
+EXCESS = 10.0
+
+
+class Mode(StrEnum):
+    ALWAYS = "always"
+    NEVER = "never"
+    AUTO = "auto"
+
+
+class Way(StrEnum):
+    REMOTE = "remote"  # a prefill worker computes the prompt
+    LOCAL = "local"  # the decode worker does
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """Goals: to the first token, and from one to the next."""
+
+    ttft_seconds: float = 2.0
+    itl_seconds: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Of one way. `itl_seconds`: the longest gap that it would put into running streams."""
+
+    ttft_seconds: float
+    itl_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`costs`: of each way that there is; 1 for each goal that is just met."""
+
+    way: Way
+    is_control: bool = False
+    size: int = 0
+    forecasts: Mapping[Way, Forecast] = field(default_factory=dict)
+    costs: Mapping[Way, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Seen:
+    """Of one way and size of prompt: means that forget."""
+
+    number: int = 0
+    ttft_seconds: float = 0.0
+    itl_seconds: float = 0.0
+    correction: float = 1.0
+
+    def learn(self, forecast: Forecast, ttft_seconds: float) -> None:
+        share = max(LEARNING, 1 / (self.number + 1))
+        self.number += 1
+        self.ttft_seconds += share * (ttft_seconds - self.ttft_seconds)
+        ratio = ttft_seconds / max(forecast.ttft_seconds, 1e-6)
+        ratio = min(MOST_CORRECTION, max(1 / MOST_CORRECTION, ratio))
+        self.correction += share * (ratio - self.correction)
+
+    def learn_itl(self, seconds: float) -> None:
+        share = LEARNING if self.itl_seconds else 1.0
+        self.itl_seconds += share * (seconds - self.itl_seconds)
+
+
+class Decider:
+    """`control_share` of the requests that could go either way take the other one."""
+
+    def __init__(
+        self,
+        mode: Mode = Mode.AUTO,
+        slo: Slo | None = None,
+        control_share: float = 0.02,
+        seed: int | None = None,
+    ) -> None:
+        self.mode = mode
+        self.slo = slo or Slo()
+        self.control_share = control_share
+        self._random = random.Random(seed)
+        self._seen: dict[int, dict[Way, Seen]] = defaultdict(lambda: {way: Seen() for way in Way})
+
+    def decide(self, num_tokens: int, forecasts: Mapping[Way, Forecast]) -> Verdict:
+        """`num_tokens` of the prompt are cached nowhere; one forecast at least."""
+        size = size_of(num_tokens)
+        costs = {way: self._cost(size, way, each) for way, each in forecasts.items()}
+        if len(costs) == 1 or self.mode is not Mode.AUTO:
+            wanted = Way.LOCAL if self.mode is Mode.NEVER else Way.REMOTE
+            way = wanted if wanted in costs else next(iter(costs))
+            return Verdict(way, False, size, forecasts, costs)
+        way = min(costs, key=costs.__getitem__)
+        is_control = self._random.random() < self.control_share
+        if is_control:
+            way = Way.LOCAL if way is Way.REMOTE else Way.REMOTE
+        return Verdict(way, is_control, size, forecasts, costs)
+
+    def observe(self, verdict: Verdict, ttft_seconds: float) -> None:
+        """What came of it."""
+        forecast = verdict.forecasts.get(verdict.way)
+        if forecast is not None:
+            self._seen[verdict.size][verdict.way].learn(forecast, ttft_seconds)
+
+    def observe_itl(self, verdict: Verdict, seconds: float) -> None:
+        """The answer's own mean gap."""
+        if verdict.forecasts:
+            self._seen[verdict.size][verdict.way].learn_itl(seconds)
+
+    @property
+    def seen(self) -> Mapping[int, Mapping[Way, Seen]]:
+        """By size of prompt: up to so many tokens that are cached nowhere."""
+        return {2**size: self._seen[size] for size in sorted(self._seen)}
+
+    def gain_seconds(self) -> float | None:
+        """TTFT that hand-off saves a request, over the sizes that both ways were seen of, by how
+        often each came; None if there is none.
+        """
+        saved = weight = 0.0
+        for ways in self._seen.values():
+            remote, local = ways[Way.REMOTE], ways[Way.LOCAL]
+            if remote.number and local.number:
+                number = remote.number + local.number
+                saved += number * (local.ttft_seconds - remote.ttft_seconds)
+                weight += number
+        return saved / weight if weight else None
+
+    def _cost(self, size: int, way: Way, forecast: Forecast) -> float:
+        seen = self._seen.get(size)
+        correction = seen[way].correction if seen else 1.0
+        return cost(correction * forecast.ttft_seconds / self.slo.ttft_seconds) + cost(
+            forecast.itl_seconds / self.slo.itl_seconds
+        )
+
+
+def cost(share_of_goal: float) -> float:
+    """Beyond the goal it rises steeply."""
+    return share_of_goal + EXCESS * max(0.0, share_of_goal - 1)
+
+
+def size_of(num_tokens: int) -> int:
+    """Sizes are powers of two."""
+    return max(0, num_tokens - 1).bit_length()

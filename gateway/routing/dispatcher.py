@@ -1,0 +1,326 @@
+"""The queue of the gateway: what waits for which worker, and what may begin now.
+
+A worker is handed only what it can start. Pure and synchronous; `now` is in seconds of any
+steady clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fleet.tier import BlockKeys
+from gateway.request import Request
+from gateway.routing.decider import Verdict, Way
+from gateway.routing.explanation import Explanation, Explanations
+from gateway.routing.facts import WorkerFacts
+from gateway.routing.fleet_table import FleetTable, Floats
+from gateway.routing.lanes import Lanes, Waiting
+from gateway.routing.output_lengths import OutputLengths
+from gateway.routing.profile import Choice
+from gateway.routing.router import Plan, Router
+from gateway.routing.scene import Query
+
+# A worker gets its next prompt so long before it has computed the last one.
+AHEAD_SECONDS = 0.03
+# Prompts that one step can compute go beside a long one, up to so many.
+MAX_BESIDE = 4
+# Of a lane, how many are tried when those before them lack room where they would be decoded.
+MAX_TRIED = 16
+# Who has waited so long is not overtaken any more by what needs less room.
+PATIENCE_SECONDS = 5.0
+# How much later a prompt goes that takes a second longer: it waits for what comes within so many.
+AGING_SECONDS = 2.0
+# One step of priority is worth so many seconds of waiting.
+PRIORITY_SECONDS = 10.0
+
+# Tokens in each row's cache, on its device and on any tier, by the fleet's index.
+Hits = Callable[[Mapping[int, BlockKeys]], tuple[Floats, Floats]]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """`prefill` None: the decode worker computes the prompt itself, `num_tokens` of it, in about
+    so many `seconds`. `kv_tokens` of its cache are promised to the request.
+    """
+
+    decode: WorkerFacts
+    prefill: WorkerFacts | None = None
+    num_tokens: int = 0
+    seconds: float = 0.0
+    kv_tokens: int = 0
+    verdict: Verdict | None = field(default=None, repr=False)
+
+
+@dataclass(slots=True)
+class TokenCounts:
+    """Of the prompts that were sent to workers: all, and those that the index took to be cached."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+    @property
+    def hit_rate(self) -> float | None:
+        return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else None
+
+
+class Dispatcher:
+    """Without `hits` nothing is known of caches; `expect` is told the worker and the blocks of
+    each prompt that is sent to it.
+    """
+
+    def __init__(
+        self,
+        table: FleetTable,
+        router: Router | None = None,
+        hits: Hits | None = None,
+        expect: Callable[[str, Mapping[int, BlockKeys]], None] = lambda worker, keys: None,
+    ) -> None:
+        self.table = table
+        self.router = router or Router(table)
+        self.lengths = OutputLengths()
+        self.lanes = Lanes(self._note_queue)
+        self.explanations = Explanations()
+        self.counts = TokenCounts()
+        self._hits = hits
+        self._expect = expect
+        self._requests: dict[str, Request] = {}
+
+    def add(self, request: Request, now: float) -> bool:
+        """Into the queue. False if nobody can take it, whatever is waited for."""
+        query = self._query(request)
+        plan = self.router.plan(query, now)
+        if plan is None:
+            return False
+        self._requests[request.request_id] = request
+        self._put(request, query, plan, now, now)
+        return True
+
+    def add_to(self, worker: str, request: Request, now: float) -> bool:
+        """The same, for a request whose prompt is on this worker."""
+        row = self.table.rows.get(worker)
+        if row is None or not self.table.columns.can_decode[row]:
+            return self.add(request, now)
+        query = self._query(request)
+        query.cached[row] = request.num_prompt_tokens - 1
+        plan = self.router.plan_on(row, query, Verdict(Way.LOCAL), now)
+        self._requests[request.request_id] = request
+        self._put(request, query, plan, now, now)
+        return True
+
+    def withdraw(self, request_id: str) -> None:
+        """Out of the queue; unless it waits, nothing happens."""
+        if self.lanes.take(request_id):
+            del self._requests[request_id]
+
+    def ready(self, now: float) -> Iterator[tuple[Request, Placement]]:
+        """Who begins now. Each is to be booked before the next is asked for."""
+        if not len(self.lanes):
+            return
+        self._leave_unusable(now)
+        for worker in self.lanes.workers:
+            yield from self._ready_on(worker, now)
+        yield from self._spilled(now)
+
+    def lost_placement(self, request: Request, now: float, without: str) -> Placement | None:
+        """Another worker, for a request whose decode worker gave it up: computed there."""
+        query = self._query(request)
+        choice = self.router.local_for(query, now, without)
+        if choice is None:
+            return None
+        return self._placement(None, choice.row, query, request)
+
+    def decode_again(
+        self, request: Request, source: str, now: float, without: str
+    ) -> Placement | None:
+        """Another worker for KV that `source` computes already."""
+        row = self.table.rows.get(source)
+        if row is None:
+            return None
+        query = self._query(request)
+        choice = self.router.decode_for(query, row, 0.0, now, without)
+        return self._placement(row, choice.row, query, request) if choice else None
+
+    def _query(self, request: Request) -> Query:
+        nothing = np.zeros(len(self.table.keys))
+        cached, below = self._hits(request.block_keys) if self._hits else (nothing, nothing)
+        expected = self.lengths.expected if request.max_tokens is None else request.max_tokens
+        return Query(
+            request.num_prompt_tokens,
+            request.num_prompt_tokens + expected,
+            cached,
+            below,
+            request.can_hand_off,
+            self.router.residency.workers_of(request.session),
+            request.lora,
+        )
+
+    def _put(self, request: Request, query: Query, plan: Plan, since: float, now: float) -> None:
+        worker = self.table.keys[plan.row]
+        rank = since + AGING_SECONDS * plan.seconds + PRIORITY_SECONDS * request.priority
+        if request.deadline is not None:
+            # The later of the two would be too late.
+            rank = min(rank, request.deadline - plan.seconds)
+        self.lanes.put(
+            Waiting(
+                request.request_id,
+                worker,
+                plan.seconds,
+                plan.num_tokens,
+                rank,
+                since,
+                query,
+                plan.verdict,
+                plan.choice,
+            )
+        )
+
+    def _leave_unusable(self, now: float) -> None:
+        """Who waits for a worker that is gone is planned anew, with all it has waited."""
+        columns, rows = self.table.columns, self.table.rows
+        for worker in self.lanes.workers:
+            row = rows.get(worker)
+            if row is not None and (columns.can_prefill[row] or columns.can_decode[row]):
+                continue
+            for item in self.lanes.lane(worker):
+                self._plan_again(item, now)
+
+    def _plan_again(self, item: Waiting, now: float) -> None:
+        request = self._requests[item.request_id]
+        query = self._query(request)
+        if plan := self.router.plan(query, now):
+            self.lanes.take(item.request_id)
+            self._put(request, query, plan, item.since, now)
+
+    def _ready_on(self, worker: str, now: float) -> Iterator[tuple[Request, Placement]]:
+        row = self.table.rows.get(worker)
+        if row is None:
+            return
+        for item in self.lanes.lane(worker)[:MAX_TRIED]:
+            if not self._has_room(row, item.num_tokens, now):
+                return
+            placement = self._bind(item, row, now)
+            if placement is not None:
+                yield self._begin(item, placement)
+            elif now - item.since > PATIENCE_SECONDS:
+                return
+
+    def _spilled(self, now: float) -> Iterator[tuple[Request, Placement]]:
+        """Workers with nothing to do take over from the longest lane what they finish sooner."""
+        columns = self.table.columns
+        if not len(self.lanes):
+            return
+        may = (columns.can_prefill | columns.can_decode) & (columns.num_queued == 0)
+        for row in np.flatnonzero(may & (columns.num_prefills == 0))[:MAX_TRIED].tolist():
+            longest = self.lanes.longest()
+            if longest is None:
+                return
+            for item in self.lanes.lane(longest)[:MAX_TRIED]:
+                plan = self._better_plan(item, row, now)
+                placement = self._bind_plan(item, plan, now) if plan else None
+                if plan and placement is not None:
+                    yield self._begin(item, placement)
+                    break
+
+    def _better_plan(self, item: Waiting, row: int, now: float) -> Plan | None:
+        """Computing it here, if that ends sooner and harms nobody."""
+        columns = self.table.columns
+        way = Way.REMOTE if columns.can_prefill[row] else Way.LOCAL
+        mode = self.router.decider.mode
+        if way is Way.REMOTE and (not item.query.can_hand_off or mode.value == "never"):
+            return None
+        if way is Way.LOCAL and (mode.value == "always" and item.verdict.way is Way.REMOTE):
+            return None
+        plan = self.router.plan_on(row, item.query, Verdict(way, size=item.verdict.size), now)
+        there = self.table.rows.get(item.worker)
+        waits = float(self.table.wait_seconds(now)[there]) if there is not None else 0.0
+        if there is not None and item.verdict.way is Way.LOCAL:
+            waits = waits if self.router.has_credit(there, item.query) else float("inf")
+        is_sooner = plan.seconds < waits + item.seconds
+        if way is Way.LOCAL and is_sooner:
+            stall = min(plan.num_tokens, columns.step_tokens[row]) * columns.stall_seconds[row]
+            goal = self.router.decider.slo.itl_seconds
+            is_sooner = bool(not columns.num_legs[row] or stall <= goal)
+        return plan if is_sooner else None
+
+    def _has_room(self, row: int, num_tokens: int, now: float) -> bool:
+        """The worker can start a prompt of which so much is not cached."""
+        columns = self.table.columns
+        if not columns.num_prefills[row]:
+            return True
+        if self.table.wait_seconds(now)[row] <= AHEAD_SECONDS:
+            return True
+        if columns.prefill_tokens[row] + num_tokens <= columns.step_tokens[row]:
+            return True
+        fits_beside = num_tokens <= columns.step_tokens[row]
+        return bool(fits_beside and columns.num_prefills[row] < MAX_BESIDE)
+
+    def _bind(self, item: Waiting, row: int, now: float) -> Placement | None:
+        if self.table.columns.can_prefill[row] and item.verdict.way is Way.REMOTE:
+            return self._bind_remote(item, row, item.seconds, item.num_tokens, now)
+        return self._bind_local(item, row, item.seconds, item.num_tokens)
+
+    def _bind_plan(self, item: Waiting, plan: Plan, now: float) -> Placement | None:
+        if plan.verdict.way is Way.REMOTE:
+            return self._bind_remote(item, plan.row, plan.seconds, plan.num_tokens, now)
+        return self._bind_local(item, plan.row, plan.seconds, plan.num_tokens)
+
+    def _bind_remote(
+        self, item: Waiting, row: int, seconds: float, num_tokens: int, now: float
+    ) -> Placement | None:
+        choice = self.router.decode_for(item.query, row, seconds, now)
+        if choice is None:
+            return None
+        self._explain(item, choice, row)
+        return Placement(
+            self.table.facts(choice.row),
+            self.table.facts(row),
+            num_tokens,
+            seconds,
+            item.query.kv_tokens,
+            item.verdict,
+        )
+
+    def _bind_local(
+        self, item: Waiting, row: int, seconds: float, num_tokens: int
+    ) -> Placement | None:
+        if not self.router.has_credit(row, item.query):
+            return None
+        self._explain(item, None, row)
+        facts = self.table.facts(row)
+        return Placement(facts, None, num_tokens, seconds, item.query.kv_tokens, item.verdict)
+
+    def _placement(self, source: int | None, row: int, query: Query, request: Request) -> Placement:
+        facts = self.table.facts(row)
+        prefill = None if source is None else self.table.facts(source)
+        num_tokens = 0 if prefill else request.num_prompt_tokens
+        return Placement(facts, prefill, num_tokens, 0.0, query.kv_tokens)
+
+    def _begin(self, item: Waiting, placement: Placement) -> tuple[Request, Placement]:
+        self.lanes.take(item.request_id)
+        request = self._requests.pop(item.request_id)
+        self.counts.prompt_tokens += request.num_prompt_tokens
+        self.counts.cached_tokens += max(0, request.num_prompt_tokens - placement.num_tokens)
+        workers = [each.key for each in (placement.prefill, placement.decode) if each]
+        for worker in workers:
+            self._expect(worker, request.block_keys)
+        self.router.residency.note(tuple(workers), request.session, request.lora)
+        return request, placement
+
+    def _explain(self, item: Waiting, decode: Choice | None, row: int) -> None:
+        self.explanations.add(Explanation.of(item, self.table.keys, row, decode), item.request_id)
+
+    def _note_queue(self, worker: str, num_requests: int, seconds: float) -> None:
+        if (row := self.table.rows.get(worker)) is not None:
+            self.table.queue(row, num_requests, seconds)
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError if the parts contradict each other."""
+        self.lanes.check_integrity()
+        self.table.check_integrity()
+        assert {item.request_id for item in self.lanes} == self._requests.keys(), self
+
+    def __repr__(self) -> str:
+        return f"<Dispatcher {self.lanes!r}, {self.table!r}>"

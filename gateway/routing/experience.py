@@ -1,0 +1,43 @@
+"""What is learned from requests: about pairs, about both ways, about the length of answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.request_life import Handoff, RequestLife
+from gateway.routing.dispatcher import Dispatcher
+
+
+@dataclass(frozen=True, slots=True)
+class Experience:
+    dispatcher: Dispatcher
+
+    def first_token(self, life: RequestLife) -> None:
+        """The prompt's KV is where it is decoded."""
+        if life.verdict is not None and life.first_token_seconds is not None:
+            self.dispatcher.router.decider.observe(life.verdict, life.first_token_seconds)
+        if life.handoff is Handoff.MOVED:
+            self._pair(life)
+
+    def finished(self, life: RequestLife, now: float) -> None:
+        """The whole answer is there."""
+        if life.request.max_tokens is None:
+            self.dispatcher.lengths.observe(life.num_outputs)
+        if life.verdict is not None and life.first_token_at is not None and life.num_outputs > 1:
+            seconds = (now - life.first_token_at) / (life.num_outputs - 1)
+            self.dispatcher.router.decider.observe_itl(life.verdict, seconds)
+
+    def _pair(self, life: RequestLife) -> None:
+        table = self.dispatcher.table
+        source = table.rows.get(life.source or "")
+        target = table.rows.get(life.decode_worker or "")
+        times = (life.submitted_at, life.prefill_ended_at, life.first_token_at)
+        if source is None or target is None or None in times:
+            return
+        submitted_at, ended_at, first_at = (each or 0.0 for each in times)
+        # The last token of the prompt is computed where it is decoded.
+        late = first_at - ended_at - float(table.columns.step_seconds[target])
+        num_bytes = life.costs.num_tokens * table.facts(source).layout.bytes_per_token
+        self.dispatcher.router.pairs.observe(
+            source, target, num_bytes, ended_at - submitted_at, late
+        )

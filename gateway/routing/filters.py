@@ -1,0 +1,44 @@
+"""Who cannot be chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from gateway.routing.fleet_table import Flags
+from gateway.routing.scene import Scene
+
+# Of the median worker's speed.
+SLOW_SHARE = 0.25
+
+Filter = Callable[[Scene], Flags]
+
+
+def has_capacity(scene: Scene) -> Flags:
+    """Its cache can hold the request when it has nothing else to do."""
+    fits: Flags = scene.table.columns.kv_tokens >= scene.query.num_prompt_tokens
+    return fits
+
+
+def has_credit(scene: Scene) -> Flags:
+    """Its cache has room for the request that is promised to nobody."""
+    table = scene.table
+    need = np.minimum(scene.query.kv_tokens, table.columns.kv_tokens)
+    is_idle = (table.columns.num_legs == 0) & (table.columns.num_foreign == 0)
+    fits: Flags = (table.kv_free_tokens() >= need) | is_idle
+    return fits
+
+
+def is_not_slow(scene: Scene) -> Flags:
+    """It computes prompts at least at a quarter of the middle worker's speed."""
+    rates = scene.table.columns.prefill_rate
+    known = rates[rates > 0]
+    keeps: Flags = rates >= SLOW_SHARE * float(np.median(known)) if len(known) else rates >= 0
+    return keeps
+
+
+FILTERS: Mapping[str, Filter] = MappingProxyType(
+    {"capacity": has_capacity, "credit": has_credit, "not-slow": is_not_slow}
+)

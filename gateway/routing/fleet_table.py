@@ -1,0 +1,304 @@
+"""The fleet as columns: a row for each worker, so that a decision over a thousand takes no loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.compatibility import kv_obstacle
+from gateway.routing.facts import WorkerFacts
+from gateway.routing.rates import Rates
+from proto import worker_pb2
+from proto.layout import KvLayout
+
+# Until a worker has told: of a fleet nobody of which has, any number does.
+GUESSED_PREFILL_TOKENS = 2000.0
+GUESSED_STEP_SECONDS = 0.03
+# What another gateway's request is taken to weigh: its prompt is not known here.
+FOREIGN_TOKENS = 512
+FIRST_ROWS = 8
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+T = TypeVar("T", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """What this gateway has open on one worker: legs, prompts still to be computed there and their
+    tokens, the seconds that was predicted to take, and KV promised.
+    """
+
+    num_legs: int = 0
+    num_prefills: int = 0
+    prefill_tokens: int = 0
+    prefill_seconds: float = 0.0
+    kv_tokens: int = 0
+
+
+NOTHING = Booked()
+
+
+@dataclass(slots=True)
+class Columns:
+    """One place per row. `wait_*`: prefill that was handed out; `queued_*`: what waits for it in
+    this gateway. Rates have values from the first report on, before that those of others.
+    """
+
+    can_prefill: Flags
+    can_decode: Flags
+    kind: NDArray[np.int32]
+    block_size: NDArray[np.int32]
+    kv_tokens: Floats
+    step_tokens: Floats
+    num_legs: Floats
+    num_prefills: Floats
+    prefill_tokens: Floats
+    wait_seconds: Floats
+    wait_since: Floats
+    queued_seconds: Floats
+    num_queued: Floats
+    kv_booked: Floats
+    kv_foreign: Floats
+    kv_used_share: Floats
+    num_foreign: Floats
+    prefill_rate: Floats
+    step_seconds: Floats
+    step_sequences: Floats
+    stall_seconds: Floats
+
+    @classmethod
+    def of_size(cls, size: int) -> Columns:
+        flags = {"can_prefill", "can_decode"}
+        whole = {"kind", "block_size"}
+        return cls(
+            **{
+                name: np.zeros(
+                    size, bool if name in flags else np.int32 if name in whole else float
+                )
+                for name in cls.__dataclass_fields__
+            }
+        )
+
+    def longer(self, size: int) -> Columns:
+        grown = Columns.of_size(size)
+        for name in self.__dataclass_fields__:
+            column = getattr(self, name)
+            getattr(grown, name)[: len(column)] = column
+        return grown
+
+    def clear(self, row: int) -> None:
+        for name in self.__dataclass_fields__:
+            getattr(self, name)[row] = 0
+
+
+@dataclass(slots=True)
+class _Row:
+    facts: WorkerFacts
+    rates: Rates = field(default_factory=Rates)
+    report: worker_pb2.LoadReport | None = None
+    booked: Booked = NOTHING
+
+
+class FleetTable:
+    """Who is usable, and how loaded. `keys` names the rows; an empty one is nobody's.
+
+    `changes` grows when a row gets another worker, or a worker another state.
+    """
+
+    def __init__(self) -> None:
+        self.columns = Columns.of_size(FIRST_ROWS)
+        self.keys: tuple[str, ...] = ("",) * FIRST_ROWS
+        self.changes = 0
+        self._rows: list[_Row | None] = [None] * FIRST_ROWS
+        self._by_key: dict[str, int] = {}
+        self._kinds: dict[tuple[str, str], int] = {}
+        self._layouts: list[tuple[str, KvLayout]] = []
+        self._fits = np.zeros((0, 0), bool)
+
+    @property
+    def rows(self) -> Mapping[str, int]:
+        return self._by_key
+
+    def facts(self, row: int) -> WorkerFacts:
+        return self._row(row).facts
+
+    def rates(self, row: int) -> Rates:
+        return self._row(row).rates
+
+    def report_of(self, row: int) -> worker_pb2.LoadReport | None:
+        return self._row(row).report
+
+    def block_sizes(self) -> Sequence[int]:
+        """Of all workers, each once."""
+        return sorted({row.facts.layout.block_size for row in self._rows if row is not None})
+
+    def fits(self, source: int) -> Flags:
+        """The workers whose caches can take KV of that row's."""
+        fits: Flags = self._fits[self.columns.kind[source], self.columns.kind]
+        return fits
+
+    def has_partner(self) -> Flags:
+        """The workers whose KV somebody else that is usable can decode from."""
+        columns = self.columns
+        decoding = np.bincount(columns.kind[columns.can_decode], minlength=len(self._layouts))
+        by_kind = self._fits @ decoding if len(self._layouts) else np.zeros(1, int)
+        # A worker is no partner of its own.
+        own = columns.can_decode & self._fits_itself()[columns.kind]
+        partners: Flags = by_kind[columns.kind] - own > 0
+        return partners
+
+    def _fits_itself(self) -> Flags:
+        return self._fits.diagonal() if len(self._layouts) else np.zeros(1, bool)
+
+    def put(self, facts: WorkerFacts, *, is_usable: bool) -> None:
+        """It is there; unless it is usable, it gets nothing new."""
+        row = self._by_key.get(facts.key)
+        if row is None:
+            row = self._take_row(facts)
+        columns = self.columns
+        columns.can_prefill[row] = is_usable and facts.can_prefill
+        columns.can_decode[row] = is_usable and facts.can_decode
+        self.changes += 1
+
+    def remove(self, key: str) -> None:
+        row = self._by_key.pop(key, None)
+        if row is not None:
+            self._rows[row] = None
+            self.columns.clear(row)
+            self.keys = (*self.keys[:row], "", *self.keys[row + 1 :])
+            self.changes += 1
+
+    def report(self, key: str, report: worker_pb2.LoadReport) -> None:
+        """It says how loaded it is. Unknown ones are passed over."""
+        if (number := self._by_key.get(key)) is None:
+            return
+        row = self._row(number)
+        row.report = report
+        if report.HasField("work"):
+            row.rates.learn(report.work)
+            self._note_rates(number, row.rates)
+        columns = self.columns
+        columns.kv_used_share[number] = (
+            report.num_kv_blocks_used / report.num_kv_blocks if report.num_kv_blocks else 0.0
+        )
+        self._note_foreign(number)
+
+    def note_full(self, key: str) -> None:
+        """It has promised all its room, by others; until it says otherwise."""
+        if (number := self._by_key.get(key)) is not None:
+            self.columns.kv_foreign[number] = self.columns.kv_tokens[number]
+            self.columns.num_foreign[number] = max(1, self.columns.num_foreign[number])
+
+    def book(self, key: str, booked: Booked, now: float) -> None:
+        """What is open there now. Unknown ones are passed over."""
+        if (number := self._by_key.get(key)) is None:
+            return
+        row, columns = self._row(number), self.columns
+        if booked.prefill_seconds < row.booked.prefill_seconds or not row.booked.prefill_seconds:
+            columns.wait_since[number] = now
+        row.booked = booked
+        columns.num_legs[number] = booked.num_legs
+        columns.num_prefills[number] = booked.num_prefills
+        columns.prefill_tokens[number] = booked.prefill_tokens
+        columns.wait_seconds[number] = booked.prefill_seconds
+        columns.kv_booked[number] = booked.kv_tokens
+        self._note_foreign(number)
+
+    def queue(self, row: int, num_requests: int, seconds: float) -> None:
+        """So much waits in this gateway for this worker to prefill."""
+        self.columns.num_queued[row] = num_requests
+        self.columns.queued_seconds[row] = seconds
+
+    def wait_seconds(self, now: float) -> Floats:
+        """Until each has computed what it was handed: at least a tenth of what was predicted."""
+        columns = self.columns
+        left = columns.wait_seconds - (now - columns.wait_since)
+        foreign = columns.num_foreign * FOREIGN_TOKENS / np.maximum(columns.prefill_rate, 1.0)
+        waits = np.maximum(left, 0.1 * columns.wait_seconds)
+        total: Floats = waits + np.where(columns.can_decode, 0.0, foreign)
+        return total
+
+    def kv_free_tokens(self) -> Floats:
+        """Room in each cache that is promised to nobody."""
+        columns = self.columns
+        free: Floats = columns.kv_tokens - columns.kv_booked - columns.kv_foreign
+        return free
+
+    def _note_foreign(self, number: int) -> None:
+        row, columns = self._row(number), self.columns
+        if row.report is None:
+            return
+        reported = row.report.num_running + row.report.num_waiting
+        columns.num_foreign[number] = max(0, reported - row.booked.num_legs)
+        columns.kv_foreign[number] = max(0, row.report.num_reserved_tokens - row.booked.kv_tokens)
+
+    def _note_rates(self, number: int, rates: Rates) -> None:
+        columns = self.columns
+        if rates.prefill_tokens is not None:
+            columns.prefill_rate[number] = rates.prefill_tokens
+        if rates.step_seconds is not None:
+            columns.step_seconds[number] = rates.step_seconds
+            columns.step_sequences[number] = rates.step_sequences
+        if rates.stall_seconds is not None:
+            columns.stall_seconds[number] = rates.stall_seconds
+
+    def _take_row(self, facts: WorkerFacts) -> int:
+        if "" not in self.keys:
+            size = 2 * len(self.keys)
+            self.columns = self.columns.longer(size)
+            self._rows += [None] * (size - len(self._rows))
+            self.keys += ("",) * (size - len(self.keys))
+        row = self.keys.index("")
+        self.keys = (*self.keys[:row], facts.key, *self.keys[row + 1 :])
+        self._by_key[facts.key] = row
+        self._rows[row] = _Row(facts)
+        columns = self.columns
+        columns.kind[row] = self._kind_of(facts)
+        columns.block_size[row] = facts.layout.block_size
+        columns.kv_tokens[row] = facts.kv_tokens
+        columns.step_tokens[row] = facts.step_tokens
+        columns.prefill_rate[row] = typical(columns.prefill_rate, GUESSED_PREFILL_TOKENS)
+        columns.step_seconds[row] = typical(columns.step_seconds, GUESSED_STEP_SECONDS)
+        columns.stall_seconds[row] = 1 / columns.prefill_rate[row]
+        return row
+
+    def _kind_of(self, facts: WorkerFacts) -> int:
+        """Workers of a kind can exchange KV with the same others."""
+        name = (facts.kv_connector, facts.layout.fingerprint)
+        if name not in self._kinds:
+            self._kinds[name] = len(self._layouts)
+            self._layouts.append((facts.kv_connector, facts.layout))
+            self._fits = np.array(
+                [[kv_obstacle(a, b) is None for b in self._layouts] for a in self._layouts]
+            )
+        return self._kinds[name]
+
+    def _row(self, row: int) -> _Row:
+        found = self._rows[row]
+        assert found is not None, row
+        return found
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError if the parts contradict each other."""
+        for key, row in self._by_key.items():
+            assert self.keys[row] == key and self._row(row).facts.key == key, key
+        assert sum(map(bool, self.keys)) == len(self._by_key), self
+        free = [row for row, key in enumerate(self.keys) if not key]
+        assert not any(self.columns.can_decode[free]) and not any(self.columns.can_prefill[free])
+
+    def __repr__(self) -> str:
+        columns = self.columns
+        return (
+            f"<FleetTable {columns.can_prefill.sum()} prefill, {columns.can_decode.sum()} decode>"
+        )
+
+
+def typical(column: Floats, guess: float) -> float:
+    """The median of those that are known."""
+    known = column[column > 0]
+    return float(np.median(known)) if len(known) else guess

@@ -1,0 +1,75 @@
+"""How fast KV gets from one worker to another, as seen from here: by pair, not by topology."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.routing.fleet_table import Floats
+
+LEARNING = 0.3
+# A hand-off that ends so much later than its prefill was held up by the link.
+HELD_UP_SHARE = 0.1
+HELD_UP_SECONDS = 0.01
+
+
+class PairTable:
+    """Bytes a second by rows of the fleet's table; 0: not known."""
+
+    def __init__(self) -> None:
+        self._rates: NDArray[np.float32] = np.zeros((0, 0), np.float32)
+
+    def observe(
+        self,
+        source: int,
+        target: int,
+        num_bytes: float,
+        prefill_seconds: float,
+        late_seconds: float,
+    ) -> None:
+        """KV was moved while it was computed, and was there `late_seconds` after that."""
+        if num_bytes <= 0 or prefill_seconds <= 0:
+            return
+        self._reach(max(source, target))
+        known = float(self._rates[source, target])
+        seen = num_bytes / (prefill_seconds + max(0.0, late_seconds))
+        if late_seconds > max(HELD_UP_SECONDS, HELD_UP_SHARE * prefill_seconds):
+            rate = known + LEARNING * (seen - known) if known else seen
+        else:
+            # The link was not the limit: it is at least so fast.
+            rate = max(known, seen)
+        self._rates[source, target] = rate
+
+    def forget(self, row: int) -> None:
+        """Another worker has the row."""
+        if row < len(self._rates):
+            self._rates[row] = 0
+            self._rates[:, row] = 0
+
+    def late_seconds(self, source: int, num_bytes: Floats, prefill_seconds: float) -> Floats:
+        """For each target: how long after the prefill its KV of so many bytes will be there.
+
+        A pair that is not known is taken to be like the middle one of those that are.
+        """
+        size = len(num_bytes)
+        self._reach(max(source, size - 1))
+        rates = self._rates[source, :size].astype(float)
+        known = self._rates[self._rates > 0]
+        if not len(known):
+            return np.zeros(size)
+        rates = np.where(rates > 0, rates, float(np.median(known)))
+        late: Floats = np.maximum(0.0, num_bytes / rates - prefill_seconds)
+        return late
+
+    def rate(self, source: int, target: int) -> float:
+        """Bytes a second; 0 if it is not known."""
+        if max(source, target) >= len(self._rates):
+            return 0.0
+        return float(self._rates[source, target])
+
+    def _reach(self, row: int) -> None:
+        size = len(self._rates)
+        if row >= size:
+            grown = np.zeros((2 * (row + 1), 2 * (row + 1)), np.float32)
+            grown[:size, :size] = self._rates
+            self._rates = grown

@@ -1,0 +1,37 @@
+"""The fleet's index of prefixes, as the dispatcher asks it: in tokens, by rows of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from fleet.prefix_index import PrefixIndex
+from fleet.tier import BlockKeys
+from gateway.routing.fleet_table import FleetTable, Floats
+
+
+class PromptHits:
+    """Workers may differ in their block size: a prompt has keys for each that there is."""
+
+    def __init__(self, index: PrefixIndex, table: FleetTable) -> None:
+        self._index = index
+        self._table = table
+
+    def of(self, keys: Mapping[int, BlockKeys]) -> tuple[Floats, Floats]:
+        """Tokens from the prompt's first: on each row's device, and on any of its tiers."""
+        table = self._table
+        cached, below = np.zeros(len(table.keys)), np.zeros(len(table.keys))
+        for size, blocks in keys.items():
+            on_device, anywhere = self._index.hits(blocks, table.keys)
+            has_size = table.columns.block_size == size
+            cached += has_size * on_device * size
+            below += has_size * anywhere * size
+        return cached, below
+
+    def expect(self, worker: str, keys: Mapping[int, BlockKeys]) -> None:
+        """A request with this prompt is sent there."""
+        row = self._table.rows.get(worker)
+        size = int(self._table.columns.block_size[row]) if row is not None else 0
+        if size in keys:
+            self._index.expect(worker, keys[size])

@@ -1,0 +1,129 @@
+"""Plans a request: which way it goes, and who computes its prompt; and who decodes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from gateway.routing.decider import Decider, Forecast, Verdict, Way
+from gateway.routing.fleet_table import FleetTable
+from gateway.routing.pair_table import PairTable
+from gateway.routing.policy import POLICIES, RoutingPolicy
+from gateway.routing.profile import Choice, Profile
+from gateway.routing.scene import Query, Scene
+from gateway.routing.sessions import Residency
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`row` computes the prompt, which takes `seconds` of its own time for `num_tokens`."""
+
+    row: int
+    seconds: float
+    num_tokens: int
+    verdict: Verdict
+    choice: Choice = field(repr=False)
+
+
+class Router:
+    """Pure: nothing here waits, and only what is observed changes anything."""
+
+    def __init__(
+        self,
+        table: FleetTable,
+        policy: RoutingPolicy | None = None,
+        decider: Decider | None = None,
+        residency: Residency | None = None,
+    ) -> None:
+        policy = policy or POLICIES["default"]
+        self.table = table
+        self.pairs = PairTable()
+        self.decider = decider or Decider()
+        self.residency = residency or Residency()
+        self._prefill = Profile(policy.prefill)
+        self._decode = Profile(policy.decode)
+        self._local = Profile(policy.local)
+
+    def plan(self, query: Query, now: float) -> Plan | None:
+        """None if nobody can take it, whatever is waited for."""
+        scene = self._scene(query, now)
+        columns = self.table.columns
+        local = self._local.choose(scene, columns.can_decode)
+        if local is None:
+            return None
+        plans = {Way.LOCAL: (local, self._local_forecast(scene, local.row))}
+        if query.can_hand_off and (remote := self._remote(scene)):
+            plans[Way.REMOTE] = remote
+        least = int(min(scene.uncached_tokens[choice.row] for choice, _ in plans.values()))
+        verdict = self.decider.decide(least, {way: each for way, (_, each) in plans.items()})
+        choice, _ = plans[verdict.way]
+        return self._plan_of(scene, choice, verdict)
+
+    def plan_on(self, row: int, query: Query, verdict: Verdict, now: float) -> Plan:
+        """The same request, computed by this worker: it was planned for another."""
+        scene = self._scene(query, now)
+        choice = Choice(row, 1, (row,), (0.0,), {})
+        way = Way.REMOTE if verdict.way is Way.REMOTE else Way.LOCAL
+        return self._plan_of(scene, choice, replace(verdict, way=way))
+
+    def decode_for(
+        self, query: Query, plan_row: int, seconds: float, now: float, without: str = ""
+    ) -> Choice | None:
+        """Who takes the KV that `plan_row` computes in so many seconds; None without credit."""
+        table = self.table
+        may = table.columns.can_decode & table.fits(plan_row)
+        may[plan_row] = False
+        if without in table.rows:
+            may[table.rows[without]] = False
+        scene = replace(self._scene(query, now), source=plan_row, source_seconds=seconds)
+        return self._decode.choose(scene, may)
+
+    def local_for(self, query: Query, now: float, without: str = "") -> Choice | None:
+        """Who both computes and decodes; None if nobody can."""
+        may = self.table.columns.can_decode.copy()
+        if without in self.table.rows:
+            may[self.table.rows[without]] = False
+        return self._local.choose(self._scene(query, now), may)
+
+    def has_credit(self, row: int, query: Query) -> bool:
+        """There is room for it in the worker's cache that is promised to nobody."""
+        table = self.table
+        columns = table.columns
+        if not columns.num_legs[row] and not columns.num_foreign[row]:
+            return True
+        need = min(query.kv_tokens, columns.kv_tokens[row])
+        return bool(table.kv_free_tokens()[row] >= need)
+
+    def _remote(self, scene: Scene) -> tuple[Choice, Forecast] | None:
+        may = self.table.columns.can_prefill & self.table.has_partner()
+        choice = self._prefill.choose(scene, may)
+        return (choice, self._remote_forecast(scene, choice.row)) if choice else None
+
+    def _local_forecast(self, scene: Scene, row: int) -> Forecast:
+        columns = self.table.columns
+        step = float(scene.step_seconds[row])
+        ttft = float(scene.ready_seconds[row])
+        is_alone = not columns.num_legs[row] and not columns.num_foreign[row]
+        chunk = min(float(scene.uncached_tokens[row]), float(columns.step_tokens[row] or np.inf))
+        stall = 0.0 if is_alone else chunk * float(columns.stall_seconds[row])
+        return Forecast(ttft, step + stall)
+
+    def _remote_forecast(self, scene: Scene, row: int) -> Forecast:
+        seconds = float(scene.compute_seconds[row])
+        paired = replace(scene, source=row, source_seconds=seconds)
+        targets = self.table.columns.can_decode & self.table.fits(row)
+        late = float(paired.late_seconds[targets].min())
+        step = float(scene.step_seconds[targets].min())
+        # The last token of the prompt is computed where it is decoded.
+        return Forecast(float(scene.ready_seconds[row]) + late + step, step)
+
+    def _plan_of(self, scene: Scene, choice: Choice, verdict: Verdict) -> Plan:
+        row = choice.row
+        num_tokens = int(scene.uncached_tokens[row])
+        return Plan(row, float(scene.compute_seconds[row]), num_tokens, verdict, choice)
+
+    def _scene(self, query: Query, now: float) -> Scene:
+        rows = self.table.rows
+        lora = (rows[key] for key in self.residency.with_lora(query.lora) if key in rows)
+        return Scene(query, self.table, self.pairs, now, lora_rows=tuple(lora))
