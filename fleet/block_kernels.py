@@ -116,6 +116,16 @@ def held(state: State, holder: Integer, found: NDArray[np.uint64]) -> int:
 
 
 @compiled
+def held_from_first(state: State, hashes: NDArray[np.uint64], holder: Integer) -> int:
+    """How many of these, from the first on, `holder` holds."""
+    for number in range(len(hashes)):
+        slot = _slot_for(state.keys, hashes[number])
+        if state.keys[slot] == _FREE or not _holds(state, slot, holder):
+            return number
+    return len(hashes)
+
+
+@compiled
 def move_all(state: State, keys: NDArray[np.uint64], values: NDArray[np.uint32]) -> None:
     """Into a larger table that is empty."""
     for old in range(len(state.keys)):

@@ -67,6 +67,7 @@ class BlockTable:
             table.add(worker, Tier.DEVICE, keys)
         table.match(keys)
         table.held(0, Tier.DEVICE)
+        table.held_from_first(0, Tier.DEVICE, keys)
         table.remove(0, Tier.DEVICE, keys)
         for _ in table.purge(1, Tier.DEVICE):
             pass
@@ -128,6 +129,12 @@ class BlockTable:
         if len(found):
             kernels.held(self._state, worker * NUM_TIERS + tier, found)
         return found
+
+    def held_from_first(self, worker: int, tier: Tier, keys: BlockKeys) -> int:
+        """How many blocks of one prompt, from its first on, this worker holds on this tier."""
+        if not self._knows(worker):
+            return 0
+        return int(kernels.held_from_first(self._state, keys, worker * NUM_TIERS + tier))
 
     def match(self, keys: BlockKeys) -> Match:
         """For the blocks of one prompt, in their order."""

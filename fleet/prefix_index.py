@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleet.block_replica import BlockReplica
-from fleet.tier import BlockKeys
+from fleet.tier import BlockKeys, Tier
 
 EXPECT_SECONDS = 60.0
 # Guesses at once, in blocks. The oldest are given up.
@@ -50,6 +50,11 @@ class PrefixIndex:
         is_known = (rows != NOWHERE) & (rows < len(found.on_device))
         rows = np.where(is_known, rows, 0)
         return is_known * found.on_device[rows], is_known * found.anywhere[rows]
+
+    def held_from_first(self, worker: str, keys: BlockKeys) -> int:
+        """Blocks from the prompt's first that are on this worker's device by now: no guesses."""
+        row = self.replica.rows.get(worker)
+        return 0 if row is None else self.replica.table.held_from_first(row, Tier.DEVICE, keys)
 
     def expect(self, worker: str, keys: BlockKeys) -> None:
         """A request with these blocks was sent to it."""

@@ -96,5 +96,5 @@ def shown(seen: Seen) -> dict[str, float]:
         "num_requests": seen.number,
         "ttft_seconds": seen.ttft_seconds,
         "itl_seconds": seen.itl_seconds,
-        "predictions_are_multiplied_by": seen.correction,
+        "later_than_predicted_seconds": seen.correction_seconds,
     }

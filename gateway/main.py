@@ -38,6 +38,7 @@ from gateway.routing.fleet_table import FleetTable
 from gateway.routing.policy import read_policy
 from gateway.routing.prompt_hits import PromptHits
 from gateway.routing.router import Router
+from gateway.routing_gauges import RoutingGauges
 from gateway.session import SessionLimits
 from gateway.settings import Settings
 from gateway.ticket_office import TicketOffice
@@ -120,7 +121,7 @@ class Gateway:
         decider = Decider(settings.disaggregation, settings.slo, settings.control_share)
         router = Router(table, read_policy(settings.routing), decider)
         hits = PromptHits(PrefixIndex(self._blocks.replica), table)
-        self.dispatcher = Dispatcher(table, router, hits.of, hits.expect)
+        self.dispatcher = Dispatcher(table, router, hits)
         self.book = RequestBook(
             self.dispatcher,
             TicketOffice(key, settings.timeouts.ticket_lease),
@@ -130,10 +131,12 @@ class Gateway:
         )
         self._fleet = FleetClient(self.book, self.roster, front_half.OutputsDecoder())
         self._metrics.registry.register(WorkerMetrics(self.roster.links.values))
+        self._gauges = RoutingGauges(self._metrics.registry, self.dispatcher, self._blocks)
 
     async def run(self, sock: socket.socket) -> None:
         """Returns after `stop`. Raises StartError or GatewayError."""
-        async with beside(self.roster.run(), self._fleet.run(), self._blocks.run()):
+        parts = self.roster.run(), self._fleet.run(), self._blocks.run(), self._gauges.run()
+        async with beside(*parts):
             if await self._workers_are_ready():
                 await self._serve(sock)
 

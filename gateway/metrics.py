@@ -17,7 +17,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from fleet.contact import Contact
-from gateway.request_life import Handoff, Outcome, RequestLife
+from gateway.request_life import Costs, Handoff, Outcome, RequestLife
+from gateway.routing.decider import Way
 from gateway.shared_metrics import Shared, shared_folder
 from gateway.worker_link import WorkerLink
 from proto import worker_pb2
@@ -25,6 +26,8 @@ from proto import worker_pb2
 CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
 SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
 REFUSED = "refused"
+YES_OR_NO = ("no", "yes")
+NO_COSTS = Costs()
 
 # The front half's own view. Left out: what it would say of one engine's queue and cache.
 KEPT_OF_VLLM = frozenset(
@@ -65,7 +68,8 @@ class GatewayMetrics:
         )
         self._stages = Histogram(
             "baton_stage_seconds",
-            "From the arrival until the prefill leg, the first token and all was done",
+            "From the arrival until it left the queue, the prefill leg, the first token and all "
+            "was done",
             ["stage"],
             buckets=SECONDS,
             registry=self.registry,
@@ -74,6 +78,23 @@ class GatewayMetrics:
             "baton_handoffs",
             "How prompts' KV came to be on the decode worker",
             ["result"],
+            registry=self.registry,
+        )
+        self._ways = Counter(
+            "baton_requests_by_way",
+            "Sequences by who computed the prompt, another worker or the decode worker; control: "
+            "those that took the worse way for comparison",
+            ["way", "control"],
+            registry=self.registry,
+        )
+        self._prompt = Counter(
+            "baton_prompt_tokens",
+            "Of prompts that were sent to workers",
+            registry=self.registry,
+        )
+        self._cached = Counter(
+            "baton_prompt_cached_tokens",
+            "Those of them that the index took to be cached where they were sent",
             registry=self.registry,
         )
         self._answers = Counter(
@@ -98,18 +119,35 @@ class GatewayMetrics:
             self._requests.labels(outcome)
         for result in Handoff:
             self._handoffs.labels(result)
+        for way in Way:
+            for control in YES_OR_NO:
+                self._ways.labels(way, control)
 
     def life_ended(self, life: RequestLife) -> None:
         self._requests.labels(life.outcome).inc()
         if life.handoff is not None:
             self._handoffs.labels(life.handoff).inc()
+        self._count_route(life)
+        submitted_at = life.submitted_at
         for stage, seconds in (
+            ("queue", None if submitted_at is None else submitted_at - life.arrived_at),
             ("prefill", life.prefill_seconds),
             ("first_token", life.first_token_seconds),
             ("total", life.total_seconds),
         ):
             if seconds is not None:
                 self._stages.labels(stage).observe(seconds)
+
+    def _count_route(self, life: RequestLife) -> None:
+        """Of a life that was sent to workers: where it went last."""
+        if life.verdict is None or life.costs == NO_COSTS:
+            return
+        way = Way.REMOTE if life.source else Way.LOCAL
+        is_control = life.verdict.is_control and life.verdict.way is way
+        self._ways.labels(way, YES_OR_NO[is_control]).inc()
+        num_tokens = life.request.num_prompt_tokens
+        self._prompt.inc(num_tokens)
+        self._cached.inc(max(0, num_tokens - life.costs.num_tokens))
 
     def refused(self) -> None:
         """There was nobody to take a request."""

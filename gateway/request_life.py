@@ -130,10 +130,12 @@ class RequestLife:
             if self.ticket is None and self.stage is not Stage.STREAMING:
                 # Revoked, it computes what another was to compute.
                 weight = (costs.num_tokens or prompt, costs.seconds)
-            found.append(Booking(self.decode_worker, self.decode_leg_id, *weight, costs.kv_tokens))
+            legs = self.decode_worker, self.decode_leg_id
+            is_starting = self.stage is not Stage.STREAMING
+            found.append(Booking(*legs, *weight, costs.kv_tokens, is_starting))
         if self.prefill_worker:
             weight = (costs.num_tokens, costs.seconds)
-            found.append(Booking(self.prefill_worker, self.prefill_leg_id, *weight, prompt))
+            found.append(Booking(self.prefill_worker, self.prefill_leg_id, *weight, prompt, True))
         return tuple(found)
 
     def submit(

@@ -11,7 +11,8 @@ from gateway.routing.fleet_table import NOTHING, Booked
 @dataclass(frozen=True, slots=True)
 class Booking:
     """One open leg. `prefill_tokens` are still to be computed there, and were predicted to take
-    `prefill_seconds`; `kv_tokens` of its cache are promised to the leg.
+    `prefill_seconds`; `kv_tokens` of its cache are promised to the leg; `is_starting`: it has
+    brought no token yet.
     """
 
     worker: str
@@ -19,6 +20,7 @@ class Booking:
     prefill_tokens: int = 0
     prefill_seconds: float = 0.0
     kv_tokens: int = 0
+    is_starting: bool = False
 
 
 @dataclass(slots=True)
@@ -81,6 +83,7 @@ class WorkerLedger:
 def added(booked: Booked, booking: Booking, sign: int) -> Booked:
     return Booked(
         booked.num_legs + sign,
+        booked.num_starting + sign * booking.is_starting,
         booked.num_prefills + sign * bool(booking.prefill_tokens),
         booked.prefill_tokens + sign * booking.prefill_tokens,
         max(0.0, booked.prefill_seconds + sign * booking.prefill_seconds),

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 LEARNING = 0.2
-# Predictions are corrected by so much at most, either way.
-MOST_CORRECTION = 8.0
+# What a correction leaves of a prediction.
+LEAST_SHARE = 0.2
 # Above its goal, a time counts so many times as much.
 EXCESS = 10.0
 
@@ -60,20 +60,24 @@ class Verdict:
 
 @dataclass(slots=True)
 class Seen:
-    """Of one way and size of prompt: means that forget."""
+    """Of one way and size of prompt: means that forget. `correction_seconds`: by how much the
+    first token came later than predicted.
+    """
 
     number: int = 0
     ttft_seconds: float = 0.0
     itl_seconds: float = 0.0
-    correction: float = 1.0
+    correction_seconds: float = 0.0
 
     def learn(self, forecast: Forecast, ttft_seconds: float) -> None:
         share = max(LEARNING, 1 / (self.number + 1))
         self.number += 1
         self.ttft_seconds += share * (ttft_seconds - self.ttft_seconds)
-        ratio = ttft_seconds / max(forecast.ttft_seconds, 1e-6)
-        ratio = min(MOST_CORRECTION, max(1 / MOST_CORRECTION, ratio))
-        self.correction += share * (ratio - self.correction)
+        late = ttft_seconds - forecast.ttft_seconds
+        self.correction_seconds += share * (late - self.correction_seconds)
+
+    def corrected(self, ttft_seconds: float) -> float:
+        return max(ttft_seconds + self.correction_seconds, LEAST_SHARE * ttft_seconds)
 
     def learn_itl(self, seconds: float) -> None:
         share = LEARNING if self.itl_seconds else 1.0
@@ -140,11 +144,10 @@ class Decider:
         return saved / weight if weight else None
 
     def _cost(self, size: int, way: Way, forecast: Forecast) -> float:
-        seen = self._seen.get(size)
-        correction = seen[way].correction if seen else 1.0
-        return cost(correction * forecast.ttft_seconds / self.slo.ttft_seconds) + cost(
-            forecast.itl_seconds / self.slo.itl_seconds
-        )
+        ways = self._seen.get(size)
+        ttft = ways[way].corrected(forecast.ttft_seconds) if ways else forecast.ttft_seconds
+        itl = forecast.itl_seconds
+        return cost(ttft / self.slo.ttft_seconds) + cost(itl / self.slo.itl_seconds)
 
 
 def cost(share_of_goal: float) -> float:

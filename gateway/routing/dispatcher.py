@@ -6,8 +6,9 @@ steady clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -36,8 +37,21 @@ AGING_SECONDS = 2.0
 # One step of priority is worth so many seconds of waiting.
 PRIORITY_SECONDS = 10.0
 
-# Tokens in each row's cache, on its device and on any tier, by the fleet's index.
-Hits = Callable[[Mapping[int, BlockKeys]], tuple[Floats, Floats]]
+# Who waits for blocks that another is computing, waits so many times as long as that takes.
+GAP_PATIENCE = 4.0
+
+
+class Hits(Protocol):
+    """The fleet's index: in tokens from a prompt's first, whose `keys` are by block size."""
+
+    def of(self, keys: Mapping[int, BlockKeys]) -> tuple[Floats, Floats]:
+        """Of each row: on its device or expected there, and on any tier."""
+
+    def held_tokens(self, worker: str, keys: Mapping[int, BlockKeys]) -> int:
+        """On that worker's device by now."""
+
+    def expect(self, worker: str, keys: Mapping[int, BlockKeys]) -> None:
+        """A request with this prompt is sent there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +81,13 @@ class TokenCounts:
 
 
 class Dispatcher:
-    """Without `hits` nothing is known of caches; `expect` is told the worker and the blocks of
-    each prompt that is sent to it.
-    """
+    """Without `hits` nothing is known of caches."""
 
     def __init__(
         self,
         table: FleetTable,
         router: Router | None = None,
         hits: Hits | None = None,
-        expect: Callable[[str, Mapping[int, BlockKeys]], None] = lambda worker, keys: None,
     ) -> None:
         self.table = table
         self.router = router or Router(table)
@@ -85,7 +96,6 @@ class Dispatcher:
         self.explanations = Explanations()
         self.counts = TokenCounts()
         self._hits = hits
-        self._expect = expect
         self._requests: dict[str, Request] = {}
 
     def add(self, request: Request, now: float) -> bool:
@@ -143,9 +153,14 @@ class Dispatcher:
         choice = self.router.decode_for(query, row, 0.0, now, without)
         return self._placement(row, choice.row, query, request) if choice else None
 
+    def _expect(self, worker: str, request: Request) -> None:
+        """It will hold this prompt's blocks: who shares them is sent there as well."""
+        if self._hits:
+            self._hits.expect(worker, request.block_keys)
+
     def _query(self, request: Request) -> Query:
         nothing = np.zeros(len(self.table.keys))
-        cached, below = self._hits(request.block_keys) if self._hits else (nothing, nothing)
+        cached, below = self._hits.of(request.block_keys) if self._hits else (nothing, nothing)
         expected = self.lengths.expected if request.max_tokens is None else request.max_tokens
         return Query(
             request.num_prompt_tokens,
@@ -163,6 +178,7 @@ class Dispatcher:
         if request.deadline is not None:
             # The later of the two would be too late.
             rank = min(rank, request.deadline - plan.seconds)
+        self._expect(worker, request)
         self.lanes.put(
             Waiting(
                 request.request_id,
@@ -199,9 +215,12 @@ class Dispatcher:
         if row is None:
             return
         for item in self.lanes.lane(worker)[:MAX_TRIED]:
-            if not self._has_room(row, item.num_tokens, now):
+            gap_tokens = self._gap_tokens(item, row)
+            if self._is_worth_waiting(item, row, gap_tokens, now):
+                continue
+            if not self._has_room(row, item.num_tokens + gap_tokens, now):
                 return
-            placement = self._bind(item, row, now)
+            placement = self._bind(self._without_gap(item, row, gap_tokens), row, now)
             if placement is not None:
                 yield self._begin(item, placement)
             elif now - item.since > PATIENCE_SECONDS:
@@ -244,6 +263,30 @@ class Dispatcher:
             goal = self.router.decider.slo.itl_seconds
             is_sooner = bool(not columns.num_legs[row] or stall <= goal)
         return plan if is_sooner else None
+
+    def _gap_tokens(self, item: Waiting, row: int) -> int:
+        """Of its prompt, what was expected to be in the worker's cache by now and is not."""
+        expected = min(int(item.query.cached[row]), item.query.num_prompt_tokens - 1)
+        if not expected or not self._hits:
+            return 0
+        keys = self._requests[item.request_id].block_keys
+        return max(0, expected - self._hits.held_tokens(item.worker, keys))
+
+    def _is_worth_waiting(self, item: Waiting, row: int, gap_tokens: int, now: float) -> bool:
+        """Another request is computing what it would have to compute as well."""
+        columns = self.table.columns
+        if not gap_tokens or not columns.num_starting[row]:
+            return False
+        seconds = GAP_PATIENCE * gap_tokens / max(1.0, float(columns.prefill_rate[row]))
+        return now - item.since < PATIENCE_SECONDS + seconds
+
+    def _without_gap(self, item: Waiting, row: int, gap_tokens: int) -> Waiting:
+        """What it takes by what is in the cache now."""
+        if not gap_tokens:
+            return item
+        more = gap_tokens / max(1.0, float(self.table.columns.prefill_rate[row]))
+        num_tokens = item.num_tokens + gap_tokens
+        return replace(item, num_tokens=num_tokens, seconds=item.seconds + more)
 
     def _has_room(self, row: int, num_tokens: int, now: float) -> bool:
         """The worker can start a prompt of which so much is not cached."""
@@ -304,8 +347,7 @@ class Dispatcher:
         self.counts.prompt_tokens += request.num_prompt_tokens
         self.counts.cached_tokens += max(0, request.num_prompt_tokens - placement.num_tokens)
         workers = [each.key for each in (placement.prefill, placement.decode) if each]
-        for worker in workers:
-            self._expect(worker, request.block_keys)
+        self._expect(placement.decode.key, request)
         self.router.residency.note(tuple(workers), request.session, request.lora)
         return request, placement
 

@@ -29,11 +29,12 @@ T = TypeVar("T", bound=np.generic)
 
 @dataclass(frozen=True, slots=True)
 class Booked:
-    """What this gateway has open on one worker: legs, prompts still to be computed there and their
-    tokens, the seconds that was predicted to take, and KV promised.
+    """What this gateway has open on one worker: legs, those without a token yet, prompts still to
+    be computed there and their tokens, the seconds that was predicted to take, and KV promised.
     """
 
     num_legs: int = 0
+    num_starting: int = 0
     num_prefills: int = 0
     prefill_tokens: int = 0
     prefill_seconds: float = 0.0
@@ -45,8 +46,9 @@ NOTHING = Booked()
 
 @dataclass(slots=True)
 class Columns:
-    """One place per row. `wait_*`: prefill that was handed out; `queued_*`: what waits for it in
-    this gateway. Rates have values from the first report on, before that those of others.
+    """One place per row. `busy_until`: it will have computed the prompts that it was handed;
+    `queued_*`: those that wait for it in this gateway; `num_starting`: legs without a token yet.
+    Rates have values from the first report on, before that those of others.
     """
 
     can_prefill: Flags
@@ -58,8 +60,9 @@ class Columns:
     num_legs: Floats
     num_prefills: Floats
     prefill_tokens: Floats
-    wait_seconds: Floats
-    wait_since: Floats
+    prefill_seconds: Floats
+    num_starting: Floats
+    busy_until: Floats
     queued_seconds: Floats
     num_queued: Floats
     kv_booked: Floats
@@ -199,13 +202,13 @@ class FleetTable:
         if (number := self._by_key.get(key)) is None:
             return
         row, columns = self._row(number), self.columns
-        if booked.prefill_seconds < row.booked.prefill_seconds or not row.booked.prefill_seconds:
-            columns.wait_since[number] = now
+        columns.busy_until[number] = self._busy_until(number, booked, now)
         row.booked = booked
         columns.num_legs[number] = booked.num_legs
         columns.num_prefills[number] = booked.num_prefills
         columns.prefill_tokens[number] = booked.prefill_tokens
-        columns.wait_seconds[number] = booked.prefill_seconds
+        columns.prefill_seconds[number] = booked.prefill_seconds
+        columns.num_starting[number] = booked.num_starting
         columns.kv_booked[number] = booked.kv_tokens
         self._note_foreign(number)
 
@@ -217,9 +220,9 @@ class FleetTable:
     def wait_seconds(self, now: float) -> Floats:
         """Until each has computed what it was handed: at least a tenth of what was predicted."""
         columns = self.columns
-        left = columns.wait_seconds - (now - columns.wait_since)
+        left = columns.busy_until - now
         foreign = columns.num_foreign * FOREIGN_TOKENS / np.maximum(columns.prefill_rate, 1.0)
-        waits = np.maximum(left, 0.1 * columns.wait_seconds)
+        waits = np.maximum(left, 0.1 * columns.prefill_seconds)
         total: Floats = waits + np.where(columns.can_decode, 0.0, foreign)
         return total
 
@@ -228,6 +231,14 @@ class FleetTable:
         columns = self.columns
         free: Floats = columns.kv_tokens - columns.kv_booked - columns.kv_foreign
         return free
+
+    def _busy_until(self, number: int, booked: Booked, now: float) -> float:
+        """Each prompt takes its time; what is over has made progress for those after it."""
+        before = self._row(number).booked
+        until = max(now, float(self.columns.busy_until[number]))
+        if booked.prefill_seconds > before.prefill_seconds:
+            return until + booked.prefill_seconds - before.prefill_seconds
+        return min(until, now + booked.prefill_seconds)
 
     def _note_foreign(self, number: int) -> None:
         row, columns = self._row(number), self.columns

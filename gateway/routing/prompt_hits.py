@@ -29,6 +29,12 @@ class PromptHits:
             below += has_size * anywhere * size
         return cached, below
 
+    def held_tokens(self, worker: str, keys: Mapping[int, BlockKeys]) -> int:
+        """Tokens from the prompt's first that are on this worker's device by now: no guesses."""
+        row = self._table.rows.get(worker)
+        size = int(self._table.columns.block_size[row]) if row is not None else 0
+        return size * self._index.held_from_first(worker, keys[size]) if size in keys else 0
+
     def expect(self, worker: str, keys: Mapping[int, BlockKeys]) -> None:
         """A request with this prompt is sent there."""
         row = self._table.rows.get(worker)
