@@ -39,7 +39,6 @@ from gateway.routing.policy import read_policy
 from gateway.routing.prompt_hits import PromptHits
 from gateway.routing.router import Router
 from gateway.routing_gauges import RoutingGauges
-from gateway.routing_gauges import RoutingGauges
 from gateway.session import SessionLimits
 from gateway.settings import Settings
 from gateway.ticket_office import TicketOffice
@@ -132,7 +131,6 @@ class Gateway:
         )
         self._fleet = FleetClient(self.book, self.roster, front_half.OutputsDecoder())
         self._metrics.registry.register(WorkerMetrics(self.roster.links.values))
-        self._gauges = RoutingGauges(self._metrics.registry, self.dispatcher, self._blocks)
         self._gauges = RoutingGauges(self._metrics.registry, self.dispatcher, self._blocks)
 
     async def run(self, sock: socket.socket) -> None:
