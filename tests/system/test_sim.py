@@ -23,7 +23,10 @@ from worker.sim.profile import SimProfile
 pytestmark = pytest.mark.system
 
 SPEED = 20
-FLAGS = ("--sim", "--prefill", "2", "--decode", "2", "--sim-speed", str(SPEED))
+FLAGS = (
+    *("--sim", "--prefill", "2", "--decode", "2", "--sim-speed", str(SPEED)),
+    *("--disaggregation", "always"),
+)
 NUM_TOKENS = 40
 
 
