@@ -54,6 +54,7 @@ class Served:
     members: ListedMembers
     prefill: StandInWorker
     decode: StandInWorker
+    log: RedisBlockLog
 
     @property
     def workers(self) -> tuple[StandInWorker, StandInWorker]:
@@ -83,7 +84,7 @@ async def served_gateway(model: Path, wire: Wire, **settings: object) -> AsyncIt
             running = asyncio.ensure_future(gateway.run(sock))
             url = f"http://127.0.0.1:{sock.getsockname()[1]}"
             await listening(sock, running)
-            yield Served(url, gateway, members, prefill, decode)
+            yield Served(url, gateway, members, prefill, decode, log)
             gateway.stop()
             await running
 

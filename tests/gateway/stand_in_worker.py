@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import grpc.aio
 import msgspec
 
+from fleet.block_news import pack
 from fleet.member import Member, Role, new_incarnation
 from proto import worker_pb2
 from proto.ticket import Ticket
@@ -109,6 +110,8 @@ class Behaviour:
     # What the connector of a prefill leg has to say to the decode leg's.
     says: dict[str, Any] | None = None
     answers_pings: bool = True
+    # Keys of what it says that it holds, when it is asked.
+    held_blocks: tuple[int, ...] = ()
     garbles_outputs: bool = False
 
     def __post_init__(self) -> None:
@@ -225,6 +228,10 @@ class StandInWorker(WorkerServicer):
             case "ping" if self.behaviour.answers_pings:
                 pong = worker_pb2.Pong(nonce=message.ping.nonce, load=self.report())
                 outbox.put_nowait(worker_pb2.FromWorker(pong=pong))
+            case "list_blocks":
+                keys = pack(self.behaviour.held_blocks)
+                held = worker_pb2.HeldBlocks(nonce=message.list_blocks.nonce, keys=keys)
+                outbox.put_nowait(worker_pb2.FromWorker(held_blocks=held))
             case "submit":
                 self._start(message.submit, outbox, mine)
             case "abort":
