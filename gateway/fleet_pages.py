@@ -72,8 +72,10 @@ class FleetPages:
         columns = self._dispatcher.table.columns
         return {
             key: {
-                "prefill_tokens_per_second": float(columns.prefill_rate[row]),
-                "step_seconds": float(columns.step_seconds[row]),
+                "prefill_tokens_per_second": 1 / max(1e-9, float(columns.prefill_token[row])),
+                "prefill_step_seconds": float(columns.prefill_step[row]),
+                "decode_step_seconds": float(columns.decode_step[row]),
+                "decode_sequence_seconds": float(columns.decode_sequence[row]),
                 "stall_seconds_per_token": float(columns.stall_seconds[row]),
                 "num_waiting": int(columns.num_queued[row]),
                 "kv_free_tokens": float(self._dispatcher.table.kv_free_tokens()[row]),

@@ -59,7 +59,7 @@ class RequestBook:
 
     def reported(self, worker: str, report: worker_pb2.LoadReport, now: float) -> list[Action]:
         """The worker says how loaded it is."""
-        self.dispatcher.table.report(worker, report)
+        self.dispatcher.table.report(worker, report, now)
         return self.begin(now)
 
     def first_token(self, life: RequestLife, now: float) -> list[Action]:

@@ -277,14 +277,14 @@ class Dispatcher:
         columns = self.table.columns
         if not gap_tokens or not columns.num_starting[row]:
             return False
-        seconds = GAP_PATIENCE * gap_tokens / max(1.0, float(columns.prefill_rate[row]))
+        seconds = GAP_PATIENCE * gap_tokens * float(columns.prefill_token[row])
         return now - item.since < PATIENCE_SECONDS + seconds
 
     def _without_gap(self, item: Waiting, row: int, gap_tokens: int) -> Waiting:
         """What it takes by what is in the cache now."""
         if not gap_tokens:
             return item
-        more = gap_tokens / max(1.0, float(self.table.columns.prefill_rate[row]))
+        more = gap_tokens * float(self.table.columns.prefill_token[row])
         num_tokens = item.num_tokens + gap_tokens
         return replace(item, num_tokens=num_tokens, seconds=item.seconds + more)
 

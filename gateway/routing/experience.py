@@ -36,7 +36,7 @@ class Experience:
             return
         submitted_at, ended_at, first_at = (each or 0.0 for each in times)
         # The last token of the prompt is computed where it is decoded.
-        late = first_at - ended_at - float(table.columns.step_seconds[target])
+        late = first_at - ended_at - float(table.columns.decode_step[target])
         num_bytes = life.costs.num_tokens * table.facts(source).layout.bytes_per_token
         self.dispatcher.router.pairs.observe(
             source, target, num_bytes, ended_at - submitted_at, late

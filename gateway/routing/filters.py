@@ -33,9 +33,9 @@ def has_credit(scene: Scene) -> Flags:
 
 def is_not_slow(scene: Scene) -> Flags:
     """It computes prompts at least at a quarter of the middle worker's speed."""
-    rates = scene.table.columns.prefill_rate
-    known = rates[rates > 0]
-    keeps: Flags = rates >= SLOW_SHARE * float(np.median(known)) if len(known) else rates >= 0
+    seconds = scene.table.columns.prefill_token
+    known = seconds[seconds > 0]
+    keeps: Flags = SLOW_SHARE * seconds <= (float(np.median(known)) if len(known) else np.inf)
     return keeps
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -11,15 +11,18 @@ from numpy.typing import NDArray
 
 from gateway.compatibility import kv_obstacle
 from gateway.routing.facts import WorkerFacts
-from gateway.routing.rates import Rates
+from gateway.routing.rates import Rates, StepCosts
 from proto import worker_pb2
 from proto.layout import KvLayout
 
 # Until a worker has told: of a fleet nobody of which has, any number does.
-GUESSED_PREFILL_TOKENS = 2000.0
-GUESSED_STEP_SECONDS = 0.03
+GUESSED_PREFILL_SECONDS = 0.0005
+GUESSED_STEP_SECONDS = 0.01
+GUESSED_SEQUENCE_SECONDS = 0.0002
 # What another gateway's request is taken to weigh: its prompt is not known here.
 FOREIGN_TOKENS = 512
+# Of a step's tokens, what one long prompt takes (worker/engine_plan.py).
+LONG_PROMPT_SHARE = 0.8
 FIRST_ROWS = 8
 
 Floats = NDArray[np.float64]
@@ -48,7 +51,8 @@ NOTHING = Booked()
 class Columns:
     """One place per row. `busy_until`: it will have computed the prompts that it was handed;
     `queued_*`: those that wait for it in this gateway; `num_starting`: legs without a token yet.
-    Rates have values from the first report on, before that those of others.
+    Seconds of a step that computes prompts and of each of its tokens, of one that generates and
+    of each sequence in it, and what a token of a prompt adds to a step that generates.
     """
 
     can_prefill: Flags
@@ -69,9 +73,10 @@ class Columns:
     kv_foreign: Floats
     kv_used_share: Floats
     num_foreign: Floats
-    prefill_rate: Floats
-    step_seconds: Floats
-    step_sequences: Floats
+    prefill_step: Floats
+    prefill_token: Floats
+    decode_step: Floats
+    decode_sequence: Floats
     stall_seconds: Floats
 
     @classmethod
@@ -102,7 +107,7 @@ class Columns:
 @dataclass(slots=True)
 class _Row:
     facts: WorkerFacts
-    rates: Rates = field(default_factory=Rates)
+    rates: Rates
     report: worker_pb2.LoadReport | None = None
     booked: Booked = NOTHING
 
@@ -176,14 +181,14 @@ class FleetTable:
             self.keys = (*self.keys[:row], "", *self.keys[row + 1 :])
             self.changes += 1
 
-    def report(self, key: str, report: worker_pb2.LoadReport) -> None:
+    def report(self, key: str, report: worker_pb2.LoadReport, now: float) -> None:
         """It says how loaded it is. Unknown ones are passed over."""
         if (number := self._by_key.get(key)) is None:
             return
         row = self._row(number)
         row.report = report
         if report.HasField("work"):
-            row.rates.learn(report.work)
+            row.rates.learn(report.work, now)
             self._note_rates(number, row.rates)
         columns = self.columns
         columns.kv_used_share[number] = (
@@ -221,7 +226,7 @@ class FleetTable:
         """Until each has computed what it was handed: at least a tenth of what was predicted."""
         columns = self.columns
         left = columns.busy_until - now
-        foreign = columns.num_foreign * FOREIGN_TOKENS / np.maximum(columns.prefill_rate, 1.0)
+        foreign = columns.num_foreign * FOREIGN_TOKENS * columns.prefill_token
         waits = np.maximum(left, 0.1 * columns.prefill_seconds)
         total: Floats = waits + np.where(columns.can_decode, 0.0, foreign)
         return total
@@ -248,15 +253,40 @@ class FleetTable:
         columns.num_foreign[number] = max(0, reported - row.booked.num_legs)
         columns.kv_foreign[number] = max(0, row.report.num_reserved_tokens - row.booked.kv_tokens)
 
-    def _note_rates(self, number: int, rates: Rates) -> None:
+    def prefill_seconds(self, num_tokens: Floats) -> Floats:
+        """Of computing a prompt of which so much is not cached, on each worker by itself."""
         columns = self.columns
-        if rates.prefill_tokens is not None:
-            columns.prefill_rate[number] = rates.prefill_tokens
-        if rates.step_seconds is not None:
-            columns.step_seconds[number] = rates.step_seconds
-            columns.step_sequences[number] = rates.step_sequences
-        if rates.stall_seconds is not None:
-            columns.stall_seconds[number] = rates.stall_seconds
+        chunk = np.maximum(LONG_PROMPT_SHARE * columns.step_tokens, 1.0)
+        seconds: Floats = (
+            np.ceil(num_tokens / chunk) * columns.prefill_step + num_tokens * columns.prefill_token
+        )
+        return seconds
+
+    def step_seconds(self, num_sequences: Floats) -> Floats:
+        """Of a step that generates, with so many sequences on each worker."""
+        columns = self.columns
+        seconds: Floats = columns.decode_step + num_sequences * columns.decode_sequence
+        return seconds
+
+    def _note_rates(self, number: int, rates: Rates) -> None:
+        """Its own figures as far as they are founded, and for the rest those of its like."""
+        columns, prefill, decode = self.columns, rates.prefill, rates.decode
+        for name, own, trust in (
+            ("prefill_step", prefill.per_step, prefill.trust),
+            ("prefill_token", prefill.per_token, prefill.trust),
+            ("decode_step", decode.per_step, decode.trust),
+            ("decode_sequence", decode.per_token, decode.trust),
+        ):
+            column = getattr(columns, name)
+            column[number] = trust * own + (1 - trust) * self._typical(name, own)
+        stall = rates.stall_seconds
+        columns.stall_seconds[number] = columns.prefill_token[number] if stall is None else stall
+
+    def _typical(self, name: str, otherwise: float) -> float:
+        """The median of the workers that are there."""
+        values = getattr(self.columns, name)[list(self._by_key.values())]
+        known = values[values > 0]
+        return float(np.median(known)) if len(known) else otherwise
 
     def _take_row(self, facts: WorkerFacts) -> int:
         if "" not in self.keys:
@@ -266,16 +296,24 @@ class FleetTable:
             self.keys += ("",) * (size - len(self.keys))
         row = self.keys.index("")
         self.keys = (*self.keys[:row], facts.key, *self.keys[row + 1 :])
+        rates = Rates(
+            StepCosts(
+                self._typical("prefill_step", GUESSED_STEP_SECONDS),
+                self._typical("prefill_token", GUESSED_PREFILL_SECONDS),
+            ),
+            StepCosts(
+                self._typical("decode_step", GUESSED_STEP_SECONDS),
+                self._typical("decode_sequence", GUESSED_SEQUENCE_SECONDS),
+            ),
+        )
         self._by_key[facts.key] = row
-        self._rows[row] = _Row(facts)
+        self._rows[row] = _Row(facts, rates)
         columns = self.columns
         columns.kind[row] = self._kind_of(facts)
         columns.block_size[row] = facts.layout.block_size
         columns.kv_tokens[row] = facts.kv_tokens
         columns.step_tokens[row] = facts.step_tokens
-        columns.prefill_rate[row] = typical(columns.prefill_rate, GUESSED_PREFILL_TOKENS)
-        columns.step_seconds[row] = typical(columns.step_seconds, GUESSED_STEP_SECONDS)
-        columns.stall_seconds[row] = 1 / columns.prefill_rate[row]
+        self._note_rates(row, rates)
         return row
 
     def _kind_of(self, facts: WorkerFacts) -> int:
@@ -307,9 +345,3 @@ class FleetTable:
         return (
             f"<FleetTable {columns.can_prefill.sum()} prefill, {columns.can_decode.sum()} decode>"
         )
-
-
-def typical(column: Floats, guess: float) -> float:
-    """The median of those that are known."""
-    known = column[column > 0]
-    return float(np.median(known)) if len(known) else guess

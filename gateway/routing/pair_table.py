@@ -8,13 +8,16 @@ from numpy.typing import NDArray
 from gateway.routing.fleet_table import Floats
 
 LEARNING = 0.3
-# A hand-off that ends so much later than its prefill was held up by the link.
+# KV that comes later than this after its prefill was held up by the link.
 HELD_UP_SHARE = 0.1
-HELD_UP_SECONDS = 0.01
+HELD_UP_SECONDS = 0.03
+# A link that holds nothing up is taken to be so much faster, each time.
+RELIEF = 1.2
+UNLIMITED = np.inf
 
 
 class PairTable:
-    """Bytes a second by rows of the fleet's table; 0: not known."""
+    """Bytes a second by rows of the fleet's table; 0: not known; infinite: never the limit."""
 
     def __init__(self) -> None:
         self._rates: NDArray[np.float32] = np.zeros((0, 0), np.float32)
@@ -34,10 +37,12 @@ class PairTable:
         known = float(self._rates[source, target])
         seen = num_bytes / (prefill_seconds + max(0.0, late_seconds))
         if late_seconds > max(HELD_UP_SECONDS, HELD_UP_SHARE * prefill_seconds):
-            rate = known + LEARNING * (seen - known) if known else seen
+            is_first = not known or known == UNLIMITED
+            rate = seen if is_first else known + LEARNING * (seen - known)
+        elif known and known != UNLIMITED:
+            rate = max(RELIEF * known, seen)
         else:
-            # The link was not the limit: it is at least so fast.
-            rate = max(known, seen)
+            rate = UNLIMITED
         self._rates[source, target] = rate
 
     def forget(self, row: int) -> None:

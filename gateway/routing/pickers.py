@@ -23,7 +23,10 @@ class Picker(Protocol):
 
 
 class Best:
-    """The best; of equals the one with the least to do, then the first."""
+    """The best; of equals those with the least to do, one after the other."""
+
+    def __init__(self) -> None:
+        self._numbers = count()
 
     def pick(self, rows: Rows, scores: Floats, table: FleetTable) -> int:
         equals = rows[scores >= scores.max() - EQUAL_SCORES]
@@ -31,7 +34,8 @@ class Best:
             return int(equals[0])
         columns = table.columns
         weights = columns.prefill_tokens[equals] + columns.num_legs[equals]
-        return int(equals[np.argmin(weights)])
+        idlest = equals[weights == weights.min()]
+        return int(idlest[next(self._numbers) % len(idlest)])
 
 
 class RoundRobin:

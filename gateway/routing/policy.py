@@ -45,9 +45,10 @@ POLICIES: Mapping[str, RoutingPolicy] = MappingProxyType(
                 filters=("capacity", "credit"),
                 scorers={
                     "pair": 1.0,
-                    "step": 1.0,
-                    "headroom": 0.5,
-                    "prefix": 0.5,
+                    "step": 0.5,
+                    "headroom": 1.0,
+                    "idle": 0.3,
+                    "prefix": 0.05,
                     "session": 0.1,
                     "lora": 0.1,
                 },

@@ -50,7 +50,7 @@ class Profile:
         total = np.zeros(len(rows))
         parts: dict[str, Floats] = {}
         for name, (scorer, weight) in self._scorers.items():
-            parts[name] = weight * scorer(scene)[rows]
+            parts[name] = weight * scorer(scene, rows)
             total += parts[name]
         row = self._picker.pick(rows, total, scene.table)
         return explained(row, rows, total, parts)

@@ -57,8 +57,8 @@ class Scene:
     def compute_seconds(self) -> Floats:
         """Of the prompt, on each worker; beside its running sequences where it has some."""
         columns = self.table.columns
-        is_beside = columns.can_decode & (columns.step_sequences > 0) & (columns.num_legs > 0)
-        seconds = self.uncached_tokens / np.maximum(columns.prefill_rate, 1.0)
+        seconds = self.table.prefill_seconds(self.uncached_tokens)
+        is_beside = columns.can_decode & (columns.num_legs > columns.num_starting)
         beside = self.uncached_tokens * columns.stall_seconds
         found: Floats = np.where(is_beside, np.maximum(seconds, beside), seconds)
         return found
@@ -80,12 +80,7 @@ class Scene:
     def step_seconds(self) -> Floats:
         """Of each worker's next tokens, with one sequence more."""
         columns = self.table.columns
-        # A step reads all weights once, which costs as much as some sequences' KV.
-        grown = (STEP_SEQUENCES + columns.num_legs + columns.num_foreign + 1) / (
-            STEP_SEQUENCES + np.maximum(columns.step_sequences, 1)
-        )
-        seconds: Floats = columns.step_seconds * np.maximum(grown, 0.5)
-        return seconds
+        return self.table.step_seconds(columns.num_legs + columns.num_foreign + 1)
 
     @cached_property
     def late_seconds(self) -> Floats:
@@ -95,6 +90,3 @@ class Scene:
         per_token = self.table.facts(self.source).layout.bytes_per_token
         lacking = np.maximum(self.query.num_prompt_tokens - self.query.cached, 0.0)
         return self.pairs.late_seconds(self.source, lacking * per_token, self.source_seconds)
-
-
-STEP_SEQUENCES = 16.0

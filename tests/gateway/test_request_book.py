@@ -151,10 +151,12 @@ def test_a_decode_leg_that_was_refused_for_now_goes_elsewhere_once() -> None:
     (submit,) = book.leg_failed("d1", "r", BUSY, 1.0)
     assert isinstance(submit, Submit)
     assert isinstance(prefill, Submit)
-    assert (submit.worker, submit.leg, submit.ticket) == ("d2", Leg.DECODE, prefill.ticket)
-    assert (book.ledger.booked("d1").num_legs, book.ledger.booked("d2").num_legs) == (0, 1)
+    other = submit.worker
+    assert other in ("d2", "d3")
+    assert (submit.leg, submit.ticket) == (Leg.DECODE, prefill.ticket)
+    assert (book.ledger.booked("d1").num_legs, book.ledger.booked(other).num_legs) == (0, 1)
     assert book.leg_failed("d1", "r", BUSY, 2.0) == []
-    assert kinds(book.leg_failed("d2", "r", BUSY, 2.0)) == [Abort, Abort, Revoke, Fail]
+    assert kinds(book.leg_failed(other, "r", BUSY, 2.0)) == [Abort, Abort, Revoke, Fail]
     assert_empty(book)
 
 
