@@ -194,7 +194,7 @@ class FleetTable:
         columns.kv_used_share[number] = (
             report.num_kv_blocks_used / report.num_kv_blocks if report.num_kv_blocks else 0.0
         )
-        self._note_foreign(number)
+        self._note_foreign(number, report)
 
     def note_full(self, key: str) -> None:
         """It has promised all its room, by others; until it says otherwise."""
@@ -215,7 +215,6 @@ class FleetTable:
         columns.prefill_seconds[number] = booked.prefill_seconds
         columns.num_starting[number] = booked.num_starting
         columns.kv_booked[number] = booked.kv_tokens
-        self._note_foreign(number)
 
     def queue(self, row: int, num_requests: int, seconds: float) -> None:
         """So much waits in this gateway for this worker to prefill."""
@@ -245,13 +244,12 @@ class FleetTable:
             return until + booked.prefill_seconds - before.prefill_seconds
         return min(until, now + booked.prefill_seconds)
 
-    def _note_foreign(self, number: int) -> None:
-        row, columns = self._row(number), self.columns
-        if row.report is None:
-            return
-        reported = row.report.num_running + row.report.num_waiting
-        columns.num_foreign[number] = max(0, reported - row.booked.num_legs)
-        columns.kv_foreign[number] = max(0, row.report.num_reserved_tokens - row.booked.kv_tokens)
+    def _note_foreign(self, number: int, report: worker_pb2.LoadReport) -> None:
+        """What is reported beyond what is ours; until the next report, whatever becomes of ours."""
+        booked, columns = self._row(number).booked, self.columns
+        reported = report.num_running + report.num_waiting
+        columns.num_foreign[number] = max(0, reported - booked.num_legs)
+        columns.kv_foreign[number] = max(0, report.num_reserved_tokens - booked.kv_tokens)
 
     def prefill_seconds(self, num_tokens: Floats) -> Floats:
         """Of computing a prompt of which so much is not cached, on each worker by itself."""
