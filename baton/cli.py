@@ -15,7 +15,12 @@ from baton.console import Console
 from baton.detach import detach
 from baton.down import down
 from baton.errors import BatonError
+from baton.fleet_decision import fetch_decision, show_decision
+from baton.fleet_explain import fetch_explanation, show_explanation
+from baton.fleet_index import fetch_index, show_index
 from baton.fleet_key import show_key
+from baton.fleet_settings import FleetSettings
+from baton.gateway_page import find_gateway, show_as_it_is
 from baton.layers import load
 from baton.logs import logs
 from baton.model import baton_home, ensure_model, models_dir
@@ -47,6 +52,11 @@ class Call:
     def folder(self, settings: StateSettings | None = None) -> RunFolder:
         settings = settings or load(StateSettings, self.given, self.environment)
         return RunFolder.at(settings.state_dir or baton_home(self.environment) / "run")
+
+    def gateway(self) -> str:
+        """Of a command that asks one. Raises NothingRuns, NoAnswer or BadSettings."""
+        settings = load(FleetSettings, self.given, self.environment)
+        return find_gateway(self.folder(settings), settings.url)
 
 
 def settled(run: Callable[[], int], console: Console) -> int:
@@ -112,6 +122,24 @@ def run_status(call: Call) -> int:
     return status(call.folder(settings), call.console)
 
 
+def run_index(call: Call) -> int:
+    is_audited, is_raw = call.given.pop("audit"), call.given.pop("json")
+    page = fetch_index(call.gateway(), is_audited, call.console)
+    return (show_as_it_is if is_raw else show_index)(page, call.console)
+
+
+def run_explain(call: Call) -> int:
+    request_id, is_raw = call.given.pop("request_id"), call.given.pop("json")
+    page = fetch_explanation(call.gateway(), request_id)
+    return (show_as_it_is if is_raw else show_explanation)(page, call.console)
+
+
+def run_decision(call: Call) -> int:
+    is_raw = call.given.pop("json")
+    page = fetch_decision(call.gateway())
+    return (show_as_it_is if is_raw else show_decision)(page, call.console)
+
+
 def run_logs(call: Call) -> int:
     names, num_lines = call.given.pop("names"), call.given.pop("lines")
     is_followed = call.given.pop("follow")
@@ -142,6 +170,9 @@ COMMANDS: dict[str, Callable[[Call], int]] = {
     "up": run_up,
     "down": run_down,
     "status": run_status,
+    "fleet index": run_index,
+    "fleet explain": run_explain,
+    "fleet decision": run_decision,
     "logs": run_logs,
     "key": run_key,
     "model fetch": run_fetch,

@@ -8,6 +8,8 @@ BatonError
 ├── ServerUnreachable  the Redis named with --redis does not answer
 ├── FleetTaken         workers of the same names are in the fleet of that Redis
 ├── CannotMeasure      a fleet does not answer as one that could be measured
+├── NothingRuns        no fleet runs out of the state directory; exit code 3
+├── NoAnswer           a gateway does not answer, or not as one that has the page
 ├── StartFailed        a process ended, or took too long, before it was ready
 └── StopFailed         the supervisor is still there after it was told to stop
 """
@@ -46,6 +48,14 @@ class FleetTaken(BatonError):
 
 
 class CannotMeasure(BatonError):
+    pass
+
+
+class NothingRuns(BatonError):
+    exit_code = 3
+
+
+class NoAnswer(BatonError):
     pass
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from baton.flags import Parser, add_flags
+from baton.fleet_settings import FleetSettings
 from baton.model import DEFAULT_MODEL
 from baton.settings import CalibrateSettings, StateSettings, UpSettings
 from baton.status_settings import StatusSettings
@@ -18,6 +19,7 @@ OpenAI-compatible endpoint.
   baton up --model ./my-model --detach
   baton status                          who runs, and how busy
   baton status --redis redis://host     the workers of a fleet on any hosts
+  baton fleet explain                   which workers requests went to, and why
   baton down                            stop what --detach left running
 """
 
@@ -41,6 +43,61 @@ Show what the processes of a fleet wrote.
   baton logs                            the end of every log
   baton logs -n 100 prefill-0 gateway
   baton logs -f                         and what comes
+"""
+
+ABOUT_FLEET = """\
+What a gateway knows of its fleet, and how it decides (docs/routing.md).
+
+  baton fleet index                     the prefix index: which worker holds what
+  baton fleet explain                   which workers the last requests went to
+  baton fleet decision                  whether hand-off pays, and how fast workers are
+
+They ask the gateway of the run in --state-dir, or any other:
+
+  baton fleet index --url http://10.0.0.7:8000
+"""
+
+ABOUT_INDEX = """\
+Show the prefix index: how many KV blocks the gateway knows of on each worker, in the
+GPU's (or CPU engine's) cache, in host memory and on disk, and how many it expects there
+because a prompt was just sent. An entry is one block on one worker. A worker is whole
+when nothing that it has told is missing.
+
+  baton fleet index
+  baton fleet index --audit             is it true?
+  baton fleet index --json | jq .hit_rate
+
+--audit asks every worker for the blocks that it really holds, twice, a second apart, and
+counts what differs both times: `lacking`, which workers hold and the index does not know
+of (a lost chance), and `wrong`, which the index has and workers do not (a prompt may go
+there in vain). It may run under load.
+
+Exit code: 0 if the index is current and whole, 1 if not, or if the gateway does not
+answer, 3 if nothing runs. With --json always 0 if it answers.
+"""
+
+ABOUT_EXPLAIN = """\
+Show why requests went where they went: the last ones, or one by its id, or by the part of
+it that the client knows (its x-request-id, or the id in its answer).
+
+  baton fleet explain
+  baton fleet explain chatcmpl-8f14e45fceea167a
+  curl -i -H 'x-baton-debug: 1' ...     the same in short, as header x-baton-route
+
+For one request: what either way was predicted to take, with the cost that was compared
+(1 for each goal that is just met), and the best candidates with what every scorer gave
+them, weighted. * marks what was taken. Nothing of the prompt is kept but its length.
+"""
+
+ABOUT_DECISION = """\
+Show whether it pays that prefill workers compute prompts, as measured: by the size of what
+is not cached, both ways with requests, mean TTFT and ITL, and how much later than predicted
+the first token came; what hand-off saves a request; how fast each worker computes prompts
+and decodes, and how much one prompt token delays streams beside it; and the bandwidth of
+pairs of workers that KV has moved between.
+
+  baton fleet decision
+  baton fleet decision --json | jq .ttft_gain_seconds
 """
 
 ABOUT_SIM = """\
@@ -99,6 +156,7 @@ def make_parser() -> Parser:
         command = commands.add_parser(name, help=about, description=f"{about.capitalize()}.")
         command.set_defaults(command=name)
         add_flags(command, StatusSettings if name == "status" else StateSettings)
+    add_fleet(commands.add_parser("fleet", help="show how it decides", description=ABOUT_FLEET))
     add_logs(commands.add_parser("logs", help="show their logs", description=ABOUT_LOGS))
     key = commands.add_parser("key", help="make a fleet key", description=ABOUT_KEY)
     key.set_defaults(command="key")
@@ -128,6 +186,23 @@ def add_logs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--lines", type=int, default=20, help="of each log (default: 20)")
     parser.add_argument("-f", "--follow", action="store_true", help="go on as they grow")
     add_flags(parser, StateSettings)
+
+
+def add_fleet(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for name, help_, about in (
+        ("index", "which worker holds which blocks", ABOUT_INDEX),
+        ("explain", "why requests went where they went", ABOUT_EXPLAIN),
+        ("decision", "whether hand-off pays", ABOUT_DECISION),
+    ):
+        verb = verbs.add_parser(name, help=help_, description=about)
+        verb.set_defaults(command=f"fleet {name}")
+        if name == "index":
+            verb.add_argument("--audit", action="store_true", help="ask the workers if it is true")
+        if name == "explain":
+            verb.add_argument("request_id", nargs="?", metavar="REQUEST_ID", help="or part of it")
+        verb.add_argument("--json", action="store_true", help="the gateway's answer as it is")
+        add_flags(verb, FleetSettings)
 
 
 def add_calibrate(verbs: argparse._SubParsersAction[Parser]) -> None:

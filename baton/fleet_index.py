@@ -1,0 +1,147 @@
+"""`baton fleet index`: what the gateway knows of the KV blocks that workers hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from baton.console import Console
+from baton.figures import UNKNOWN, count, percent, span
+from baton.gateway_page import ANSWER_SECONDS, fetch, names_of, read
+from baton.status import size
+from baton.table import render
+
+# Two rounds of ten seconds at most, maybe after somebody else's.
+AUDIT_SECONDS = 60.0
+HEADING = ("worker", "device", "host", "disk", "expected", "whole")
+AUDIT_HEADING = ("really held", "lacking", "wrong")
+ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Blocks of one worker, by tier."""
+
+    is_whole: bool = False
+    device: int = 0
+    host: int = 0
+    disk: int = 0
+    expected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """`num_held` None: it did not answer. Shares are of what it holds, and of the index."""
+
+    num_held: int | None = None
+    num_lacking: int = 0
+    num_wrong: int = 0
+    share_lacking: float = 0.0
+    share_wrong: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    num_held: int = 0
+    num_lacking: int = 0
+    num_wrong: int = 0
+    share_lacking: float = 0.0
+    share_wrong: float = 0.0
+    workers: dict[str, Audited] = field(default_factory=dict)
+
+    @property
+    def total(self) -> Audited:
+        return Audited(
+            self.num_held, self.num_lacking, self.num_wrong, self.share_lacking, self.share_wrong
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    num_blocks: int
+    num_entries: int
+    num_bytes: int
+    is_current: bool
+    bytes_per_entry: float | None = None
+    lag_seconds: float | None = None
+    num_prompt_tokens: int = 0
+    hit_rate: float | None = None
+    workers: dict[str, Held] = field(default_factory=dict)
+    audit: Audit | None = None
+
+
+def fetch_index(gateway: str, is_audited: bool, console: Console) -> Any:
+    """Raises NoAnswer."""
+    if not is_audited:
+        return fetch(gateway, "/fleet/index")
+    console.transient("Asking every worker twice what it really holds ...")
+    return fetch(gateway, "/fleet/index?audit=1", ANSWER_SECONDS + AUDIT_SECONDS)
+
+
+def show_index(page: Any, console: Console) -> int:
+    """0 if the index is current and whole, else 1. Raises NoAnswer."""
+    index = read(page, Index)
+    for line in headlines(index):
+        console.line(line)
+    for line in table(index) if index.workers else ():
+        console.line(line)
+    return 0 if index.is_current and all(each.is_whole for each in index.workers.values()) else 1
+
+
+def headlines(index: Index) -> list[str]:
+    """Size, hit rate, and how far it lags."""
+    each = f", {index.bytes_per_entry:.1f} bytes each" if index.bytes_per_entry else ""
+    hits = (
+        f"{percent(index.hit_rate)} of {count(index.num_prompt_tokens)} prompt tokens were in the "
+        "cache that they were sent to"
+        if index.hit_rate is not None
+        else "No prompt has been sent to a worker yet"
+    )
+    blocks, entries = count(index.num_blocks), count(index.num_entries)
+    return [
+        f"{blocks} blocks in {entries} entries; {size(index.num_bytes)}{each}",
+        hits,
+        freshness(index),
+    ]
+
+
+def freshness(index: Index) -> str:
+    if index.lag_seconds is None:
+        return "The fleet's state does not answer: the index stays as it was"
+    behind = f"{span(index.lag_seconds)} behind the log" if index.lag_seconds else "nothing to read"
+    return f"Current, {behind}" if index.is_current else f"Not current, {behind}"
+
+
+def table(index: Index) -> list[str]:
+    names = names_of(index.workers)
+    rows = [row(index, key, names[key]) for key in index.workers]
+    rows.append(total_row(index))
+    return render((*HEADING, *(AUDIT_HEADING if index.audit else ())), rows)
+
+
+def row(index: Index, key: str, name: str) -> tuple[str, ...]:
+    held = index.workers[key]
+    numbers = map(count, (held.device, held.host, held.disk, held.expected))
+    cells = (name, *numbers, "yes" if held.is_whole else "no")
+    if index.audit is None:
+        return cells
+    return (*cells, *audit_cells(index.audit.workers.get(key, Audited())))
+
+
+def total_row(index: Index) -> tuple[str, ...]:
+    held = index.workers.values()
+    tiers = ("device", "host", "disk", "expected")
+    sums = (count(sum(getattr(each, tier) for each in held)) for tier in tiers)
+    whole = sum(each.is_whole for each in held)
+    cells = (ALL, *sums, f"{whole}/{len(held)}")
+    return cells if index.audit is None else (*cells, *audit_cells(index.audit.total))
+
+
+def audit_cells(audited: Audited) -> tuple[str, ...]:
+    if audited.num_held is None:
+        return ("no answer", UNKNOWN, UNKNOWN)
+    return (
+        count(audited.num_held),
+        f"{count(audited.num_lacking)} ({audited.share_lacking:.2%})",
+        f"{count(audited.num_wrong)} ({audited.share_wrong:.2%})",
+    )
