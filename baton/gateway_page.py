@@ -65,7 +65,7 @@ def fetch(gateway: str, path: str, seconds: float = ANSWER_SECONDS) -> Any:
         with refusal:
             raise NoAnswer(why_refused(gateway, path, refusal)) from None
     except TimeoutError:
-        raise NoAnswer(f"{gateway} has not answered within {seconds:.0f} s: try again") from None
+        raise NoAnswer(f"{gateway} has not answered within {seconds:g} s: try again") from None
     except OSError as error:
         reason = getattr(error, "reason", None) or error
         words = getattr(reason, "strerror", None) or reason
