@@ -38,7 +38,7 @@ class Worker:
 class Pair:
     source: str
     target: str
-    bytes_per_second: float
+    bytes_per_second: float | None = None  # the link was never the limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,4 +124,5 @@ def worker_row(name: str, worker: Worker) -> tuple[str, ...]:
 
 def pair_row(names: dict[str, str], pair: Pair) -> tuple[str, ...]:
     source, target = (names.get(key, key) for key in (pair.source, pair.target))
-    return (source, target, f"{size(pair.bytes_per_second)}/s")
+    speed = pair.bytes_per_second
+    return (source, target, "not the limit" if speed is None else f"{size(speed)}/s")

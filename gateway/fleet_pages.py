@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 from gateway.block_audit import BlockAudit
@@ -84,13 +85,23 @@ class FleetPages:
         }
 
     def _pairs(self) -> list[dict[str, Any]]:
+        """Those that are known; without a speed, if their link was never the limit."""
         table, pairs = self._dispatcher.table, self._dispatcher.router.pairs
         return [
-            {"source": source, "target": target, "bytes_per_second": rate}
+            {
+                "source": source,
+                "target": target,
+                "bytes_per_second": rate if isfinite(rate) else None,
+            }
             for source, one in table.rows.items()
             for target, other in table.rows.items()
             if (rate := pairs.rate(one, other))
         ]
+
+
+def finite(number: float) -> float | None:
+    """JSON has no infinity."""
+    return number if isfinite(number) else None
 
 
 def shown(seen: Seen) -> dict[str, float]:

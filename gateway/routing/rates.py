@@ -10,8 +10,8 @@ from proto import worker_pb2
 
 # With each window of work, what was learned before counts so much less.
 MEMORY = 0.97
-# The guess that learning starts from weighs as much as so many steps.
-GUESS_STEPS = 1.0
+# What was found last weighs as much as so many steps.
+FOUND_STEPS = 1.0
 GUESSED_STEP_SECONDS = 0.01
 # Without work, half of what is known about a worker is forgotten in so many seconds.
 HALF_LIFE_SECONDS = 60.0
@@ -23,19 +23,15 @@ TRUSTED_AFTER_SECONDS = 1.0
 class StepCosts:
     """Seconds of a step: so many whatever it computes, and so many for each token of it.
 
-    Least squares over windows of work, the older ones counting less, with a guess to start from
-    (ridge regression towards it).
+    Least squares over windows of work, the older ones counting less (ridge regression towards
+    what was found last: windows that are all alike do not tell the two apart).
     """
 
     per_step: float
     per_token: float
     evidence_seconds: float = 0.0
-    _guess: tuple[float, float] = field(init=False)
     _products: np.ndarray = field(default_factory=lambda: np.zeros((2, 2)))
     _results: np.ndarray = field(default_factory=lambda: np.zeros(2))
-
-    def __post_init__(self) -> None:
-        self._guess = (self.per_step, self.per_token)
 
     def learn(self, num_steps: int, num_tokens: int, seconds: float) -> None:
         """So many steps computed so many tokens in this time."""
@@ -61,11 +57,11 @@ class StepCosts:
         return num_steps * self.per_step + num_tokens * self.per_token
 
     def _solve(self) -> None:
-        guess = np.array(self._guess)
-        # A token's guess weighs as a step of typical size has it: scales differ by hundreds.
+        before = np.array([self.per_step, self.per_token])
+        # A token's weighs as a step of typical size has it: scales differ by hundreds.
         scale = max(1.0, float(self._products[1, 1]) / max(1e-9, float(self._products[0, 0])))
-        ridge = GUESS_STEPS * np.diag([1.0, scale])
-        found = np.linalg.solve(self._products + ridge, self._results + ridge @ guess)
+        ridge = FOUND_STEPS * np.diag([1.0, scale])
+        found = np.linalg.solve(self._products + ridge, self._results + ridge @ before)
         per_step, per_token = found.tolist()
         if per_step < 0:
             per_step, per_token = 0.0, self._alone(1)
@@ -112,9 +108,9 @@ class Rates:
     def _learn_stalls(self, work: worker_pb2.Work, last: worker_pb2.Work) -> None:
         num_tokens = work.mixed_prefill_tokens - last.mixed_prefill_tokens
         seconds = work.mixed_seconds - last.mixed_seconds
-        if num_tokens <= 0 or seconds <= 0:
-            return
         steps = work.mixed_steps - last.mixed_steps
+        if num_tokens <= 0 or seconds <= 0 or steps <= 0:
+            return
         without = self.decode.seconds(steps, work.mixed_decode_tokens - last.mixed_decode_tokens)
         stall = max(0.0, seconds - without) / num_tokens
         share = 1 - MEMORY**steps
