@@ -21,6 +21,8 @@ FEW = 7
 # With so many left, bits become a record again.
 FEW_AGAIN = 4
 WORD_BITS = 64
+# Blocks that are looked up before any of them is looked at.
+CHUNK = 256
 # Of the slots, so many in 8 are in use at most.
 MOST_EIGHTHS = 5
 
@@ -136,6 +138,20 @@ def move_all(state: State, keys: NDArray[np.uint64], values: NDArray[np.uint32])
 
 
 @compiled
+def find(state: State, hashes: NDArray[np.uint64], values: NDArray[np.uint32]) -> int:
+    """Writes the value of each until one is missing, and returns how many there are.
+
+    Nothing else happens in this loop, so that the processor fetches many slots at once.
+    """
+    for number in range(len(hashes)):
+        slot = _slot_for(state.keys, hashes[number])
+        if state.keys[slot] == _FREE:
+            return number
+        values[number] = state.values[slot]
+    return len(hashes)
+
+
+@compiled
 def match(
     state: State,
     hashes: NDArray[np.uint64],
@@ -146,27 +162,30 @@ def match(
     num_words = state.many.shape[1]
     near, far = np.full(num_words, _ALL), np.full(num_words, _ALL)
     device, either = np.zeros(num_words, np.uint64), np.zeros(num_words, np.uint64)
+    values = np.empty(min(len(hashes), CHUNK), np.uint32)
     before = ~np.uint32(0)
-    for number in range(len(hashes)):
-        slot = _slot_for(state.keys, hashes[number])
-        if state.keys[slot] == _FREE:
-            _end_all(near, on_device, number)
-            _end_all(far, anywhere, number)
-            return
-        if state.values[slot] == before:
-            continue
-        before = state.values[slot]
-        if before & _KIND_MANY:
-            _read_many(state.many[np.int64(before & _INDEX)], far, device, either)
-        else:
-            _read_few(state.few, before, device, either)
-        any_left = np.uint64(0)
-        for word in range(num_words):
-            if far[word]:
-                _end(near, device[word], word, on_device, number)
-                _end(far, either[word], word, anywhere, number)
-                any_left |= far[word]
-        if not any_left:
+    for first in range(0, len(hashes), CHUNK):
+        chunk = hashes[first : first + CHUNK]
+        num_found = find(state, chunk, values)
+        for place in range(num_found):
+            if values[place] == before:
+                continue
+            before = values[place]
+            if before & _KIND_MANY:
+                _read_many(state.many[np.int64(before & _INDEX)], far, device, either)
+            else:
+                _read_few(state.few, before, device, either)
+            any_left = np.uint64(0)
+            for word in range(num_words):
+                if far[word]:
+                    _end(near, device[word], word, on_device, first + place)
+                    _end(far, either[word], word, anywhere, first + place)
+                    any_left |= far[word]
+            if not any_left:
+                return
+        if num_found < len(chunk):
+            _end_all(near, on_device, first + num_found)
+            _end_all(far, anywhere, first + num_found)
             return
     _end_all(near, on_device, len(hashes))
     _end_all(far, anywhere, len(hashes))

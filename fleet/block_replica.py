@@ -54,6 +54,11 @@ class BlockReplica:
         """Each worker's place in a `Match`."""
         return {worker: told.row for worker, told in self._told.items()}
 
+    def row_of(self, worker: str) -> int | None:
+        """None if it is not in the fleet."""
+        told = self._told.get(worker)
+        return told.row if told else None
+
     def match(self, keys: BlockKeys) -> Match:
         """See `BlockTable`; `rows` says whose is whose."""
         return self._table.match(keys)
@@ -113,20 +118,6 @@ class BlockReplica:
             del told.early[min(told.early)]
         self._catch_up(told)
         return self.is_whole(batch.worker)
-
-    def expect(self, worker: str, keys: BlockKeys) -> int | None:
-        """It will hold these soon. The row to `forget` them from; None if the fleet has it not."""
-        told = self._told.get(worker)
-        if told is None:
-            return None
-        self._table.add(told.row, Tier.EXPECTED, keys)
-        return told.row
-
-    def forget(self, worker: str, row: int, keys: BlockKeys) -> None:
-        """They are not expected any more."""
-        told = self._told.get(worker)
-        if told is not None and told.row == row:
-            self._table.remove(row, Tier.EXPECTED, keys)
 
     def clean(self) -> bool:
         """A step of emptying rows that nobody has. False if there is nothing to do."""

@@ -62,6 +62,8 @@ class WorkerSession:
         self._overflowed = asyncio.Event()
         self._pongs: dict[int, asyncio.Future[None]] = {}
         self._listings: dict[int, asyncio.Future[bytes]] = {}
+        self._heard_at = time.monotonic()
+        self._is_taking = False
         self._nonce = 0
 
     def send(self, message: worker_pb2.ToWorker) -> None:
@@ -127,7 +129,9 @@ class WorkerSession:
                 raise self._lost(error) from error
             if not isinstance(message, worker_pb2.FromWorker):
                 raise SessionLost(self.worker, "it closed the session")
+            self._heard_at, self._is_taking = time.monotonic(), True
             await self._take(message)
+            self._is_taking = False
 
     async def _take(self, message: worker_pb2.FromWorker) -> None:
         match message.WhichOneof("message"):
@@ -172,7 +176,7 @@ class WorkerSession:
     async def _keep_alive(self) -> NoReturn:
         while True:
             # A second try, because the silence may have been ours: a stopped process, say.
-            if not (await self._is_answered() or await self._is_answered()):
+            if not (await self._is_answered() or await self._is_answered() or self._is_behind()):
                 silence = f"it left pings unanswered for {self._limits.pong_seconds:g} s"
                 raise SessionLost(self.worker, silence)
             await asyncio.sleep(self._limits.ping_seconds)
@@ -183,6 +187,11 @@ class WorkerSession:
         except TimeoutError:
             return False
         return True
+
+    def _is_behind(self) -> bool:
+        """The answer may lie behind what this gateway has not taken in yet."""
+        age_seconds = time.monotonic() - self._heard_at
+        return self._is_taking or age_seconds < self._limits.pong_seconds / 2
 
     async def _watch_overflow(self) -> NoReturn:
         await self._overflowed.wait()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from statistics import median
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +16,8 @@ HELD_UP_SHARE = 0.1
 HELD_UP_SECONDS = 0.03
 # A link that holds nothing up is taken to be so much faster, each time.
 RELIEF = 1.2
+# Of the last so many hand-offs, the middle one stands for pairs that have had none.
+MAX_LATEST = 64
 UNLIMITED = np.inf
 
 
@@ -21,6 +26,7 @@ class PairTable:
 
     def __init__(self) -> None:
         self._rates: NDArray[np.float32] = np.zeros((0, 0), np.float32)
+        self._latest: deque[float] = deque(maxlen=MAX_LATEST)
 
     def observe(
         self,
@@ -44,6 +50,7 @@ class PairTable:
         else:
             rate = UNLIMITED
         self._rates[source, target] = rate
+        self._latest.append(rate)
 
     def forget(self, row: int) -> None:
         """Another worker has the row."""
@@ -58,11 +65,10 @@ class PairTable:
         """
         size = len(num_bytes)
         self._reach(max(source, size - 1))
-        rates = self._rates[source, :size].astype(float)
-        known = self._rates[self._rates > 0]
-        if not len(known):
+        if not self._latest:
             return np.zeros(size)
-        rates = np.where(rates > 0, rates, float(np.median(known)))
+        rates = self._rates[source, :size].astype(float)
+        rates = np.where(rates > 0, rates, median(self._latest))
         late: Floats = np.maximum(0.0, num_bytes / rates - prefill_seconds)
         return late
 

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from fleet import prefix_index
+from fleet import guesses
 from fleet.block_news import Snapshot, pack
 from fleet.block_replica import BlockReplica
 from fleet.prefix_index import PrefixIndex
@@ -40,6 +41,8 @@ def test_a_guess_counts_until_it_expires() -> None:
     index.expect("b/1", keys(1, 2, 3))
     assert hits(index, 1, 2, 3, 4)[0] == [2, 3, 0]
     clock.now = 10
+    assert hits(index, 1, 2, 3, 4)[0] == [2, 3, 0]
+    clock.now = 20
     assert hits(index, 1, 2, 3, 4)[0] == [2, 0, 0]
 
 
@@ -49,35 +52,34 @@ def test_what_is_told_meanwhile_outlives_the_guess() -> None:
     index.expect("b/1", keys(1, 2))
     index.replica.learn(Snapshot("b/1", 1, {Tier.DEVICE: pack([1])}))
     assert hits(index, 1, 2)[0] == [2, 2, 0]
-    clock.now = 10
+    clock.now = 20
     assert hits(index, 1, 2)[0] == [2, 1, 0]
 
 
-def test_guesses_about_a_restarted_worker_end_with_it() -> None:
+def test_guesses_outlive_news_and_then_end() -> None:
     clock = Clock()
     index = make_index(clock)
     index.expect("a/1", keys(4))
     index.replica.learn(Snapshot("a/1", 7, {Tier.DEVICE: pack([9])}))
     while index.replica.clean():
         pass
+    assert hits(index, 4)[0] == [1, 0, 0]
+    clock.now = 20
     assert hits(index, 4) == ([0, 0, 0], [0, 0, 0])
-    index.replica.part("b/1")
-    index.expect("b/1", keys(4))
-    assert hits(index, 4)[0] == [0, 0, 0]
-    clock.now = 10
     assert hits(index, 9)[0] == [1, 0, 0]
+    assert index.num_expected == 0
 
 
-def test_guesses_are_bounded() -> None:
+def test_guesses_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     index = make_index()
     index.expect("b/1", keys(*range(100, 200)))
-    before, prefix_index.MAX_EXPECTED = prefix_index.MAX_EXPECTED, 150
-    try:
-        index.expect("b/1", keys(*range(200, 300)))
-        assert hits(index, *range(100, 200))[0][1] == 0
-        assert hits(index, *range(200, 300))[0][1] == 100
-    finally:
-        prefix_index.MAX_EXPECTED = before
+    monkeypatch.setattr(guesses, "MAX_BLOCKS", 50)
+    index.expect("b/1", keys(*range(200, 300)))
+    assert hits(index, *range(200, 300))[0][1] == 100
+    index.expect("b/1", keys(*range(300, 400)))
+    assert hits(index, *range(100, 200))[0][1] == 0
+    assert hits(index, *range(300, 400))[0][1] == 100
+    assert index.num_expected <= 200
 
 
 def test_a_newcomer_is_known_at_once() -> None:

@@ -23,12 +23,15 @@ class Recorder:
     """What a session brought."""
 
     def __init__(self) -> None:
+        self.is_free = asyncio.Event()
+        self.is_free.set()
         self.steps: asyncio.Queue[list[bytes]] = asyncio.Queue()
         self.failures: asyncio.Queue[worker_pb2.Failure] = asyncio.Queue()
         self.refusals: asyncio.Queue[worker_pb2.TicketRefused] = asyncio.Queue()
 
     async def step(self, worker: str, frames: Sequence[bytes]) -> None:
         WIRE.decode(frames)
+        await self.is_free.wait()
         await self.steps.put(list(frames))
 
     def leg_failed(self, worker: str, failure: worker_pb2.Failure) -> None:
@@ -139,6 +142,21 @@ async def test_a_worker_that_answers_no_pings_is_lost() -> None:
     async with connected(worker, SessionLimits(pong_seconds=0.05)) as (session, _):
         with pytest.raises(SessionLost, match=r"left pings unanswered for 0\.05 s"):
             await session.run()
+
+
+async def test_a_worker_is_not_lost_for_what_this_gateway_has_not_read() -> None:
+    worker, is_free = make_worker(), asyncio.Event()
+    async with connected(worker, SessionLimits(pong_seconds=0.05)) as (session, recorder):
+        recorder.is_free = is_free
+        running = asyncio.ensure_future(session.run())
+        session.send(submit("r"))
+        await asyncio.sleep(0.3)
+        assert not running.done()
+        is_free.set()
+        await recorder.steps.get()
+        await session.ping(5.0)
+        assert not running.done()
+        running.cancel()
 
 
 async def test_one_missed_ping_is_forgiven() -> None:
