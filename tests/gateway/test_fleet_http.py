@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from baton.cli import main as baton
 from fleet.block_news import Batch, Snapshot, pack
 from fleet.tier import Tier
 from gateway.routing.decider import Decider
@@ -250,6 +251,36 @@ async def test_queue_index_and_gain_are_shown(
     assert values["baton_queue_requests"] == values["baton_queue_seconds"] == 0
     assert values["baton_index_entries"] >= 0
     assert values["baton_index_is_current"] in (0, 1)
+
+
+# --- baton fleet --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        pytest.param("index", "prefill-0 ", id="index"),
+        pytest.param("index --audit", "really held", id="audit"),
+        pytest.param("explain", "cmpl-for-the-command-", id="latest"),
+        pytest.param("explain for-the-command", "*  remote ", id="one"),
+        pytest.param("decision", "Disaggregation always", id="decision"),
+        pytest.param("decision --json", '"by_uncached_tokens": {', id="json"),
+    ],
+)
+async def test_the_command_line_shows_the_pages(
+    served: Served,
+    http: httpx.AsyncClient,
+    capsys: pytest.CaptureFixture[str],
+    words: str,
+    expected: str,
+) -> None:
+    await tell_blocks(served)
+    await page_when(http, "/fleet/index", lambda page: page["is_current"])
+    await ask(http, **{"x-request-id": "for-the-command"})
+    code = await asyncio.to_thread(baton, ["fleet", *words.split(), "--url", served.url])
+    written = capsys.readouterr()
+    assert (code, written.err) == (0, "")
+    assert expected in written.out
 
 
 # --- What nobody may read here ------------------------------------------------------------------
