@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fleet.block_table import BlockTable
 from fleet.tier import BlockKeys, Tier
 
-# In one generation. More begin a new one early.
+# In one generation.
 MAX_BLOCKS = 1 << 20
 
 
@@ -43,25 +43,32 @@ class _Generation:
 
 
 class Guesses:
-    """Two generations: what was expected lately, and before that. Nothing is taken out one by
-    one; the older generation is dropped whole.
+    """By request, while it is under way; its blocks are forgotten one or two turns after that, and
+    by then its worker has told of them. Nothing is taken out one by one: with each turn, what is
+    still expected begins a new generation, and the one before the last is dropped whole.
     """
 
-    def __init__(self, clock: Callable[[], float], seconds: float) -> None:
+    def __init__(self, clock: Callable[[], float], turn_seconds: float) -> None:
         self._clock = clock
-        self._seconds = seconds
-        self._until = clock() + seconds
+        self._turn_seconds = turn_seconds
+        self._until = clock() + turn_seconds
+        self._open: dict[str, list[tuple[str, BlockKeys]]] = {}
         self._now, self._before = _Generation(), _Generation()
 
     @property
     def num_blocks(self) -> int:
         return self._now.table.num_entries + self._before.table.num_entries
 
-    def add(self, worker: str, keys: BlockKeys) -> None:
-        """All blocks of a prompt, from its first on."""
+    def add(self, request_id: str, worker: str, keys: BlockKeys) -> None:
+        """All blocks of its prompt, from the first on. More than MAX_BLOCKS are not expected."""
         self._turn()
-        if len(keys):
+        if len(keys) and self._now.table.num_entries + len(keys) <= MAX_BLOCKS:
+            self._open.setdefault(request_id, []).append((worker, keys))
             self._now.add(worker, keys)
+
+    def end(self, request_id: str) -> None:
+        """The request's blocks are there, or will not come."""
+        self._open.pop(request_id, None)
 
     def match(self, keys: BlockKeys, workers: Sequence[str]) -> NDArray[np.int32]:
         """Blocks from the first that each of them is expected to hold, in their order."""
@@ -70,13 +77,15 @@ class Guesses:
 
     def _turn(self) -> None:
         now = self._clock()
-        if now >= self._until + self._seconds:
-            self._now, self._before = _Generation(), _Generation()
-        elif now >= self._until or self._now.table.num_entries > MAX_BLOCKS:
-            self._now, self._before = _Generation(), self._now
-        else:
+        if now < self._until:
             return
-        self._until = now + self._seconds
+        was_long_ago = now >= self._until + self._turn_seconds
+        self._before = _Generation() if was_long_ago else self._now
+        self._now = _Generation()
+        for expected in self._open.values():
+            for worker, keys in expected:
+                self._now.add(worker, keys)
+        self._until = now + self._turn_seconds
 
     def __repr__(self) -> str:
-        return f"<Guesses: {self.num_blocks} blocks>"
+        return f"<Guesses: {len(self._open)} requests, {self.num_blocks} blocks>"

@@ -12,27 +12,24 @@ from fleet.block_replica import BlockReplica
 from fleet.guesses import Guesses
 from fleet.tier import BlockKeys, Tier
 
-EXPECT_SECONDS = 60.0
+# News of a block take less.
+TURN_SECONDS = 1.0
 NOWHERE = -1
 
 Counts = NDArray[np.int32]
 
 
 class PrefixIndex:
-    """A replica, and guesses: a worker that a request was sent to will hold its prompt's blocks.
-
-    A guess is forgotten after `expect_seconds`, and no later than after twice as long; by then
-    its worker has told of them.
-    """
+    """A replica, and guesses: a worker that a request is sent to will hold its prompt's blocks."""
 
     def __init__(
         self,
         replica: BlockReplica,
         clock: Callable[[], float] = time.monotonic,
-        expect_seconds: float = EXPECT_SECONDS,
+        turn_seconds: float = TURN_SECONDS,
     ) -> None:
         self.replica = replica
-        self._guesses = Guesses(clock, expect_seconds)
+        self._guesses = Guesses(clock, turn_seconds)
         self._rows: tuple[int, Sequence[str], NDArray[np.intp]] = (-1, (), np.zeros(0, np.intp))
 
     @property
@@ -58,9 +55,13 @@ class PrefixIndex:
         row = self.replica.row_of(worker)
         return 0 if row is None else self.replica.table.held_from_first(row, Tier.DEVICE, keys)
 
-    def expect(self, worker: str, keys: BlockKeys) -> None:
-        """A request with these blocks was sent to it."""
-        self._guesses.add(worker, keys)
+    def expect(self, request_id: str, worker: str, keys: BlockKeys) -> None:
+        """A request with these blocks is sent to it."""
+        self._guesses.add(request_id, worker, keys)
+
+    def settle(self, request_id: str) -> None:
+        """The request's blocks are where they were expected, or will not come."""
+        self._guesses.end(request_id)
 
     def _rows_of(self, workers: Sequence[str]) -> NDArray[np.intp]:
         generation, known, rows = self._rows

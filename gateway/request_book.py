@@ -66,6 +66,7 @@ class RequestBook:
         home = life.decode_worker
         life.first_token(now)
         self._experience.first_token(life)
+        self.dispatcher.settle(life.request.request_id)
         actions = self._settle(life, [], now)
         siblings = self._siblings.get(life.request.parent_id or "")
         if siblings is not None and siblings.home is None and home is not None:
@@ -246,6 +247,7 @@ class RequestBook:
         request_id, parent = life.request.request_id, life.request.parent_id or ""
         del self.lives[request_id]
         self.dispatcher.withdraw(request_id)
+        self.dispatcher.settle(request_id)
         self.on_end(life)
         if (siblings := self._siblings.get(parent)) is None:
             return []

@@ -50,8 +50,11 @@ class Hits(Protocol):
     def held_tokens(self, worker: str, keys: Mapping[int, BlockKeys]) -> int:
         """On that worker's device by now."""
 
-    def expect(self, worker: str, keys: Mapping[int, BlockKeys]) -> None:
-        """A request with this prompt is sent there."""
+    def expect(self, request_id: str, worker: str, keys: Mapping[int, BlockKeys]) -> None:
+        """The request with this prompt is sent there."""
+
+    def settle(self, request_id: str) -> None:
+        """Its prompt's blocks are there, or will not come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,11 @@ class Dispatcher:
         if self.lanes.take(request_id):
             del self._requests[request_id]
 
+    def settle(self, request_id: str) -> None:
+        """Its prompt's KV is where it was to be, or will not come."""
+        if self._hits:
+            self._hits.settle(request_id)
+
     def ready(self, now: float) -> Iterator[tuple[Request, Placement]]:
         """Who begins now. Each is to be booked before the next is asked for."""
         if not len(self.lanes):
@@ -156,7 +164,7 @@ class Dispatcher:
     def _expect(self, worker: str, request: Request) -> None:
         """It will hold this prompt's blocks: who shares them is sent there as well."""
         if self._hits:
-            self._hits.expect(worker, request.block_keys)
+            self._hits.expect(request.request_id, worker, request.block_keys)
 
     def _query(self, request: Request) -> Query:
         nothing = np.zeros(len(self.table.keys))

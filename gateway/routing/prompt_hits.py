@@ -35,9 +35,13 @@ class PromptHits:
         size = int(self._table.columns.block_size[row]) if row is not None else 0
         return size * self._index.held_from_first(worker, keys[size]) if size in keys else 0
 
-    def expect(self, worker: str, keys: Mapping[int, BlockKeys]) -> None:
-        """A request with this prompt is sent there."""
+    def expect(self, request_id: str, worker: str, keys: Mapping[int, BlockKeys]) -> None:
+        """The request with this prompt is sent there."""
         row = self._table.rows.get(worker)
         size = int(self._table.columns.block_size[row]) if row is not None else 0
         if size in keys:
-            self._index.expect(worker, keys[size])
+            self._index.expect(request_id, worker, keys[size])
+
+    def settle(self, request_id: str) -> None:
+        """Its prompt's blocks are there, or will not come."""
+        self._index.settle(request_id)

@@ -23,7 +23,7 @@ def make_index(clock: Clock | None = None) -> PrefixIndex:
     replica.meet("a/1")
     replica.meet("b/1")
     replica.learn(Snapshot("a/1", 1, {Tier.DEVICE: pack([1, 2]), Tier.HOST: pack([3])}))
-    return PrefixIndex(replica, clock or Clock(), expect_seconds=10)
+    return PrefixIndex(replica, clock or Clock(), turn_seconds=10)
 
 
 def hits(index: PrefixIndex, *numbers: int) -> tuple[list[int], list[int]]:
@@ -35,23 +35,28 @@ def test_hits_are_in_the_order_of_the_workers_and_by_tier() -> None:
     assert hits(make_index(), 1, 2, 3, 4) == ([2, 0, 0], [3, 0, 0])
 
 
-def test_a_guess_counts_until_it_expires() -> None:
+def test_a_guess_counts_while_its_request_is_under_way_and_a_little_longer() -> None:
     clock = Clock()
     index = make_index(clock)
-    index.expect("b/1", keys(1, 2, 3))
+    index.expect("r", "b/1", keys(1, 2, 3))
     assert hits(index, 1, 2, 3, 4)[0] == [2, 3, 0]
-    clock.now = 10
+    clock.now = 1000
     assert hits(index, 1, 2, 3, 4)[0] == [2, 3, 0]
-    clock.now = 20
+    index.settle("r")
+    assert hits(index, 1, 2, 3, 4)[0] == [2, 3, 0]
+    clock.now = 1010
+    assert hits(index, 1, 2, 3, 4)[0] == [2, 3, 0]
+    clock.now = 1020
     assert hits(index, 1, 2, 3, 4)[0] == [2, 0, 0]
 
 
 def test_what_is_told_meanwhile_outlives_the_guess() -> None:
     clock = Clock()
     index = make_index(clock)
-    index.expect("b/1", keys(1, 2))
+    index.expect("r", "b/1", keys(1, 2))
     index.replica.learn(Snapshot("b/1", 1, {Tier.DEVICE: pack([1])}))
     assert hits(index, 1, 2)[0] == [2, 2, 0]
+    index.settle("r")
     clock.now = 20
     assert hits(index, 1, 2)[0] == [2, 1, 0]
 
@@ -59,11 +64,12 @@ def test_what_is_told_meanwhile_outlives_the_guess() -> None:
 def test_guesses_outlive_news_and_then_end() -> None:
     clock = Clock()
     index = make_index(clock)
-    index.expect("a/1", keys(4))
+    index.expect("r", "a/1", keys(4))
     index.replica.learn(Snapshot("a/1", 7, {Tier.DEVICE: pack([9])}))
     while index.replica.clean():
         pass
     assert hits(index, 4)[0] == [1, 0, 0]
+    index.settle("r")
     clock.now = 20
     assert hits(index, 4) == ([0, 0, 0], [0, 0, 0])
     assert hits(index, 9)[0] == [1, 0, 0]
@@ -72,14 +78,12 @@ def test_guesses_outlive_news_and_then_end() -> None:
 
 def test_guesses_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     index = make_index()
-    index.expect("b/1", keys(*range(100, 200)))
-    monkeypatch.setattr(guesses, "MAX_BLOCKS", 50)
-    index.expect("b/1", keys(*range(200, 300)))
-    assert hits(index, *range(200, 300))[0][1] == 100
-    index.expect("b/1", keys(*range(300, 400)))
-    assert hits(index, *range(100, 200))[0][1] == 0
-    assert hits(index, *range(300, 400))[0][1] == 100
-    assert index.num_expected <= 200
+    index.expect("r", "b/1", keys(*range(100, 200)))
+    monkeypatch.setattr(guesses, "MAX_BLOCKS", 150)
+    index.expect("s", "b/1", keys(*range(200, 300)))
+    assert hits(index, *range(100, 200))[0][1] == 100
+    assert hits(index, *range(200, 300))[0][1] == 0
+    assert index.num_expected == 100
 
 
 def test_a_newcomer_is_known_at_once() -> None:
