@@ -13,7 +13,10 @@ from baton.status import size
 from baton.table import render
 
 WAYS = ("uncached tokens", "way", "requests", "TTFT", "ITL", "later than predicted")
-WORKERS = ("worker", "prefill", "decode step", "stall a token", "waiting", "KV free")
+WORKERS = (
+    *("worker", "prefill", "a step", "decode step", "a sequence"),
+    *("stall a token", "waiting", "KV free"),
+)
 PAIRS = ("from", "to", "bandwidth")
 
 
@@ -27,8 +30,12 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
+    """What its steps take: so long each, and so long for each prompt token or sequence."""
+
     prefill_tokens_per_second: float | None = None
-    step_seconds: float | None = None
+    prefill_step_seconds: float | None = None
+    decode_step_seconds: float | None = None
+    decode_sequence_seconds: float | None = None
     stall_seconds_per_token: float | None = None
     num_waiting: int = 0
     kv_free_tokens: float | None = None
@@ -115,7 +122,9 @@ def worker_row(name: str, worker: Worker) -> tuple[str, ...]:
     return (
         name,
         UNKNOWN if rate is None else f"{count(rate)} tokens/s",
-        span(worker.step_seconds),
+        span(worker.prefill_step_seconds),
+        span(worker.decode_step_seconds),
+        span(worker.decode_sequence_seconds),
         span(worker.stall_seconds_per_token),
         count(worker.num_waiting),
         UNKNOWN if free is None else f"{count(free)} tokens",

@@ -13,7 +13,7 @@ from baton.table import render
 
 # Two rounds of ten seconds at most, maybe after somebody else's.
 AUDIT_SECONDS = 60.0
-HEADING = ("worker", "device", "host", "disk", "expected", "whole")
+TIERS = ("device", "host", "disk", "expected")
 AUDIT_HEADING = ("really held", "lacking", "wrong")
 ALL = "all"
 
@@ -113,31 +113,29 @@ def freshness(index: Index) -> str:
 
 
 def table(index: Index) -> list[str]:
-    names = names_of(index.workers)
-    rows = [row(index, key, names[key]) for key in index.workers]
-    rows.append(total_row(index))
-    return render((*HEADING, *(AUDIT_HEADING if index.audit else ())), rows)
+    """A row for each worker and one for all; without tiers that hold nothing."""
+    sums = {tier: sum(getattr(each, tier) for each in index.workers.values()) for tier in TIERS}
+    tiers = [tier for tier in TIERS if sums[tier] or tier == TIERS[0]]
+    names, num_whole = names_of(index.workers), 0
+    rows = []
+    for key, held in index.workers.items():
+        num_whole += held.is_whole
+        cells = (names[key], *(count(getattr(held, tier)) for tier in tiers), yes_or_no(held))
+        rows.append((*cells, *audit_cells(index.audit, key)))
+    total = (ALL, *(count(sums[tier]) for tier in tiers), f"{num_whole}/{len(rows)}")
+    heading = ("worker", *tiers, "whole", *(AUDIT_HEADING if index.audit else ()))
+    return render(heading, [*rows, (*total, *audit_cells(index.audit))])
 
 
-def row(index: Index, key: str, name: str) -> tuple[str, ...]:
-    held = index.workers[key]
-    numbers = map(count, (held.device, held.host, held.disk, held.expected))
-    cells = (name, *numbers, "yes" if held.is_whole else "no")
-    if index.audit is None:
-        return cells
-    return (*cells, *audit_cells(index.audit.workers.get(key, Audited())))
+def yes_or_no(held: Held) -> str:
+    return "yes" if held.is_whole else "no"
 
 
-def total_row(index: Index) -> tuple[str, ...]:
-    held = index.workers.values()
-    tiers = ("device", "host", "disk", "expected")
-    sums = (count(sum(getattr(each, tier) for each in held)) for tier in tiers)
-    whole = sum(each.is_whole for each in held)
-    cells = (ALL, *sums, f"{whole}/{len(held)}")
-    return cells if index.audit is None else (*cells, *audit_cells(index.audit.total))
-
-
-def audit_cells(audited: Audited) -> tuple[str, ...]:
+def audit_cells(audit: Audit | None, worker: str = "") -> tuple[str, ...]:
+    """Of one worker, or of all."""
+    if audit is None:
+        return ()
+    audited = audit.workers.get(worker, Audited()) if worker else audit.total
     if audited.num_held is None:
         return ("no answer", UNKNOWN, UNKNOWN)
     return (

@@ -60,8 +60,8 @@ They ask the gateway of the run in --state-dir, or any other:
 ABOUT_INDEX = """\
 Show the prefix index: how many KV blocks the gateway knows of on each worker, in the
 GPU's (or CPU engine's) cache, in host memory and on disk, and how many it expects there
-because a prompt was just sent. An entry is one block on one worker. A worker is whole
-when nothing that it has told is missing.
+because a prompt was just sent; tiers that hold nothing are left out. An entry is one block
+on one worker. A worker is whole when nothing that it has told is missing.
 
   baton fleet index
   baton fleet index --audit             is it true?

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -28,14 +29,19 @@ DECISION: dict[str, Any] = {
     "workers": {
         "prefill-0/a1": {
             "prefill_tokens_per_second": 12345.6,
-            "step_seconds": None,
+            "prefill_step_seconds": 0.008,
+            "decode_step_seconds": None,
+            "decode_sequence_seconds": 0.0005,
             "stall_seconds_per_token": 0.000364,
             "num_waiting": 3,
             "kv_free_tokens": 46464.0,
         },
         "decode-0/b2": {},
     },
-    "pairs": [{"source": "prefill-0/a1", "target": "gone/c", "bytes_per_second": 1.2e9}],
+    "pairs": [
+        {"source": "prefill-0/a1", "target": "gone/c", "bytes_per_second": 1.2e9},
+        {"source": "prefill-0/a1", "target": "decode-0/b2", "bytes_per_second": None},
+    ],
 }
 
 
@@ -57,14 +63,18 @@ def test_both_ways_workers_and_pairs(capsys: pytest.CaptureFixture[str]) -> None
         "up to 4,096      remote  12        120 ms  35 ms  -200 ms",
         "up to 4,096      local   3         120 ms  -      -",
     ]
-    assert lines[8:11] == [
-        "worker     prefill          decode step  stall a token  waiting  KV free",
-        "prefill-0  12,346 tokens/s  -            364 µs         3        46,464 tokens",
-        "decode-0   -                -            -              0        -",
+    assert [re.split("  +", line) for line in lines[8:11]] == [
+        [
+            *("worker", "prefill", "a step", "decode step", "a sequence"),
+            *("stall a token", "waiting", "KV free"),
+        ],
+        ["prefill-0", "12,346 tokens/s", "8 ms", "-", "500 µs", "364 µs", "3", "46,464 tokens"],
+        ["decode-0", "-", "-", "-", "-", "-", "0", "-"],
     ]
     assert lines[12:] == [
-        "from       to      bandwidth",
-        "prefill-0  gone/c  1.2 GB/s",
+        "from       to        bandwidth",
+        "prefill-0  gone/c    1.2 GB/s",
+        "prefill-0  decode-0  not the limit",
     ]
 
 

@@ -73,6 +73,17 @@ def test_an_index_that_is_not_whole_is_a_1(capsys: pytest.CaptureFixture[str]) -
     assert (code, lines[2][:22]) == (1, "The fleet's state does")
 
 
+def test_tiers_that_hold_nothing_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    workers = {"a/1": {"is_whole": True}, "b/1": {"is_whole": True, "disk": 2}}
+    _, lines = shown(capsys, {**INDEX, "workers": workers})
+    assert [line.split() for line in lines[3:]] == [
+        ["worker", "device", "disk", "whole"],
+        ["a", "0", "0", "yes"],
+        ["b", "0", "2", "yes"],
+        ["all", "0", "2", "2/2"],
+    ]
+
+
 def test_an_empty_index(capsys: pytest.CaptureFixture[str]) -> None:
     empty = {"num_blocks": 0, "num_entries": 0, "num_bytes": 0, "is_current": True}
     code, lines = shown(capsys, {**empty, "bytes_per_entry": None, "lag_seconds": 0, "workers": {}})
