@@ -39,6 +39,9 @@ PRIORITY_SECONDS = 10.0
 
 # Who waits for blocks that another is computing, waits so many times as long as that takes.
 GAP_PATIENCE = 4.0
+# A worker without work takes over what costs it more than its own worker by less than this share
+# of the time that is saved.
+SPILL_SHARE = 0.2
 
 
 class Hits(Protocol):
@@ -265,7 +268,7 @@ class Dispatcher:
         waits = float(self.table.wait_seconds(now)[there]) if there is not None else 0.0
         if there is not None and item.verdict.way is Way.LOCAL:
             waits = waits if self.router.has_credit(there, item.query) else float("inf")
-        is_sooner = plan.seconds < waits + item.seconds
+        is_sooner = plan.seconds < SPILL_SHARE * waits + item.seconds
         if way is Way.LOCAL and is_sooner:
             stall = min(plan.num_tokens, columns.step_tokens[row]) * columns.stall_seconds[row]
             goal = self.router.decider.slo.itl_seconds

@@ -40,7 +40,9 @@ class RoutingPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 POLICIES: Mapping[str, RoutingPolicy] = MappingProxyType(
     {
         "default": RoutingPolicy(
-            prefill=ProfilePolicy(scorers={"predicted": 1.0, "session": 0.02, "lora": 0.1}),
+            prefill=ProfilePolicy(
+                scorers={"prefix": 1.0, "predicted": 0.4, "session": 0.02, "lora": 0.1}
+            ),
             decode=ProfilePolicy(
                 filters=("capacity", "credit"),
                 scorers={
@@ -91,7 +93,7 @@ def read_policy(name: str) -> RoutingPolicy:
         raise StartError(f"--routing {name}: use one of {', '.join(POLICIES)}, or a .yaml file")
     try:
         policy = msgspec.convert(yaml.safe_load(path.read_text()), RoutingPolicy)
-    except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
+    except (OSError, UnicodeError, yaml.YAMLError, msgspec.ValidationError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise StartError(f"--routing {name}: {' '.join(str(reason).split())}") from error
     check_names(name, policy)
