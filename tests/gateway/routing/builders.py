@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from fleet.tier import BlockKeys
 from gateway.request import Request
 from gateway.routing.decider import Decider, Mode, Slo, Verdict, Way
 from gateway.routing.dispatcher import Dispatcher, Hits, Placement
@@ -17,6 +18,7 @@ from gateway.routing.router import Router
 from gateway.routing.scene import Query, Scene
 from gateway.worker_ledger import Booking, WorkerLedger
 from proto import worker_pb2
+from tests.gateway.builders import make_worker
 
 NOBODY: Mapping[str, int] = {}
 
@@ -111,13 +113,21 @@ def told(
     """The worker has reported much work: each token of a prompt took it so long, and each step
     that generates, whatever its size.
     """
+    last = table.report_of(table.rows[key])
     totals = worker_pb2.Work()
-    # As two reports that differ in how much a step computes.
-    for steps, tokens in ((10_000, 1_000_000), (20_000, 11_000_000)):
+    if last is not None:
+        totals.CopyFrom(last.work)
+    # In windows that differ in how much a step computes; enough to forget what was before.
+    for number in range(200 if totals.ByteSize() else 2):
+        num_tokens = (100, 1000)[number % 2]
         if token_seconds:
-            totals.MergeFrom(prefilling(steps, tokens, tokens * token_seconds))
+            totals.prefill_steps += 100
+            totals.prefill_tokens += 100 * num_tokens
+            totals.prefill_seconds += 100 * num_tokens * token_seconds
         if step_seconds:
-            totals.MergeFrom(generating(steps, tokens // 100, steps * step_seconds))
+            totals.decode_steps += 100
+            totals.decode_tokens += num_tokens
+            totals.decode_seconds += 100 * step_seconds
         table.report(key, reporting(totals, report), now)
 
 
@@ -189,3 +199,40 @@ class Desk:
             self.table.book(worker, self.ledger.booked(worker), now)
         if legs:
             self._booked[name] = legs
+
+
+def make_prompt(
+    request_id: str,
+    num_tokens: int,
+    max_tokens: int | None = 10,
+    *,
+    can_hand_off: bool = True,
+    session: str = "",
+    lora: str = "",
+    priority: int = 0,
+    deadline: float | None = None,
+    block_keys: Mapping[int, BlockKeys] | None = None,
+) -> Request:
+    return Request(
+        request_id,
+        num_tokens,
+        can_hand_off,
+        max_tokens=max_tokens,
+        session=session,
+        lora=lora,
+        priority=priority,
+        deadline=deadline,
+        block_keys=block_keys or {},
+    )
+
+
+def make_fleet(decode: str = "d1", prefill: str = "p1", kv_tokens: int = 1 << 20) -> FleetTable:
+    """All compute 1000 tokens of a prompt a second; a step that generates takes 10 ms."""
+    table = FleetTable()
+    for key in decode.split():
+        table.put(make_worker(key, can_decode=True, kv_tokens=kv_tokens), is_usable=True)
+    for key in prefill.split():
+        table.put(make_worker(key, can_prefill=True), is_usable=True)
+    for key in table.rows:
+        told(table, key, token_seconds=0.001, step_seconds=0.01)
+    return table

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.routing.decider import (
+    LEAST_SHARE,
+    Decider,
+    Forecast,
+    Mode,
+    Slo,
+    Verdict,
+    Way,
+    cost,
+    size_of,
+)
+
+REMOTE, LOCAL = Way.REMOTE, Way.LOCAL
+
+
+def forecasts(remote: float | None = 1.0, local: float | None = 2.0) -> dict[Way, Forecast]:
+    """Times to the first token; None: that way is none."""
+    both = {REMOTE: remote, LOCAL: local}
+    return {way: Forecast(ttft, 0.02) for way, ttft in both.items() if ttft is not None}
+
+
+def make_decider(mode: Mode = Mode.AUTO, control_share: float = 0.0) -> Decider:
+    return Decider(mode, Slo(), control_share, seed=7)
+
+
+@pytest.mark.parametrize(
+    ("mode", "remote", "local", "way"),
+    [
+        pytest.param(Mode.ALWAYS, 9.0, 1.0, REMOTE, id="always, though it is slower"),
+        pytest.param(Mode.NEVER, 1.0, 9.0, LOCAL, id="never, though it is faster"),
+        pytest.param(Mode.AUTO, 9.0, 1.0, LOCAL, id="auto: here"),
+        pytest.param(Mode.AUTO, 1.0, 9.0, REMOTE, id="auto: there"),
+        pytest.param(Mode.ALWAYS, None, 9.0, LOCAL, id="always, but nobody to hand over to"),
+        pytest.param(Mode.NEVER, 1.0, None, REMOTE, id="never, but nobody here"),
+        pytest.param(Mode.AUTO, None, 9.0, LOCAL, id="auto, but one way only"),
+    ],
+)
+def test_the_way_by_mode(mode: Mode, remote: float | None, local: float | None, way: Way) -> None:
+    verdict = make_decider(mode, 0.5).decide(1000, forecasts(remote, local))
+    if mode is not Mode.AUTO or remote is None:
+        assert (verdict.way, verdict.is_control) == (way, False)
+    assert make_decider(mode).decide(1000, forecasts(remote, local)).way is way
+
+
+def test_a_gap_in_running_streams_outweighs_a_little_time() -> None:
+    ways = {REMOTE: Forecast(1.0, 0.02), LOCAL: Forecast(0.9, 2.0)}
+    assert make_decider().decide(1000, ways).way is REMOTE
+
+
+def test_a_goal_that_is_missed_costs_more_than_one_that_is_met_with_ease() -> None:
+    assert cost(1.0) == 1
+    assert cost(0.5) == 0.5
+    assert cost(1.5) > 5
+    ways = {REMOTE: Forecast(2.5, 0.01), LOCAL: Forecast(1.9, 0.15)}
+    assert make_decider().decide(1000, ways).way is LOCAL
+
+
+def test_the_control_share_takes_the_other_way() -> None:
+    decider = make_decider(control_share=0.05)
+    verdicts = [decider.decide(1000, forecasts()) for _ in range(4000)]
+    controls = [verdict for verdict in verdicts if verdict.is_control]
+    assert len(controls) == pytest.approx(200, rel=0.2)
+    assert {verdict.way for verdict in controls} == {LOCAL}
+    assert {verdict.way for verdict in verdicts if not verdict.is_control} == {REMOTE}
+
+
+@pytest.mark.parametrize("mode", [Mode.ALWAYS, Mode.NEVER])
+def test_without_a_choice_there_is_no_control(mode: Mode) -> None:
+    decider = make_decider(mode, control_share=1.0)
+    assert not decider.decide(1000, forecasts()).is_control
+
+
+@pytest.mark.parametrize("factor", [0.3, 0.5, 2.0, 10.0])
+def test_predictions_that_are_off_by_a_factor_are_corrected(factor: float) -> None:
+    decider = make_decider(Mode.ALWAYS)
+    for _ in range(50):
+        verdict = decider.decide(1000, forecasts())
+        decider.observe(verdict, factor * verdict.forecasts[REMOTE].ttft_seconds)
+    seen = decider.seen[1024][REMOTE]
+    assert seen.number == 50
+    assert seen.ttft_seconds == pytest.approx(factor)
+    assert seen.corrected(1.0) == pytest.approx(factor, rel=0.01)
+    share = cost(factor / 2.0) + cost(0.02 / 0.2)
+    assert decider.decide(1000, forecasts()).costs[REMOTE] == pytest.approx(share, rel=0.01)
+
+
+def test_corrections_leave_something_of_a_prediction() -> None:
+    decider = make_decider(Mode.ALWAYS)
+    for _ in range(50):
+        decider.observe(decider.decide(1000, forecasts(10.0)), 0.001)
+    assert decider.seen[1024][REMOTE].corrected(10.0) == pytest.approx(10 * LEAST_SHARE)
+
+
+def serve(decider: Decider, remote: float, local: float, number: int = 400) -> float:
+    """Requests take so long; the share of them that were handed over."""
+    handed = 0
+    for _ in range(number):
+        verdict = decider.decide(1000, forecasts(1.0, 2.0))
+        decider.observe(verdict, remote if verdict.way is REMOTE else local)
+        handed += verdict.way is REMOTE
+    return handed / number
+
+
+def test_hand_off_that_does_not_pay_is_turned_off_and_on_again() -> None:
+    decider = make_decider(control_share=0.05)
+    assert serve(decider, remote=1.0, local=2.0) > 0.9
+    serve(decider, remote=5.0, local=2.0, number=100)
+    assert serve(decider, remote=5.0, local=2.0) < 0.1
+    assert (decider.gain_seconds() or 0) < -2
+    serve(decider, remote=1.0, local=2.0)
+    assert serve(decider, remote=1.0, local=2.0) > 0.9
+
+
+def test_sizes_of_prompts_are_learned_apart() -> None:
+    decider = make_decider()
+    for _ in range(20):
+        verdict = decider.decide(100, forecasts())
+        decider.observe(verdict, 9.0 if verdict.way is REMOTE else 2.0)
+    assert decider.decide(100, forecasts()).way is LOCAL
+    assert decider.decide(10_000, forecasts()).way is REMOTE
+
+
+def test_the_gain_is_known_once_both_ways_were_seen() -> None:
+    decider = make_decider(Mode.ALWAYS)
+    assert decider.gain_seconds() is None
+    decider.observe(decider.decide(1000, forecasts()), 1.0)
+    assert decider.gain_seconds() is None
+    verdict = Verdict(LOCAL, size=size_of(1000), forecasts=forecasts())
+    decider.observe(verdict, 3.0)
+    assert decider.gain_seconds() == pytest.approx(2.0)
+
+
+def test_what_was_not_decided_here_teaches_nothing() -> None:
+    decider = make_decider()
+    decider.observe(Verdict(LOCAL), 1.0)
+    decider.observe_itl(Verdict(LOCAL), 1.0)
+    assert decider.seen == {}
+
+
+def test_gaps_are_learned() -> None:
+    decider = make_decider(Mode.ALWAYS)
+    verdict = decider.decide(1000, forecasts())
+    for seconds in (0.1, 0.2):
+        decider.observe_itl(verdict, seconds)
+    assert decider.seen[1024][REMOTE].itl_seconds == pytest.approx(0.12)
+
+
+@pytest.mark.parametrize(
+    ("num_tokens", "size"), [(0, 1), (1, 1), (2, 2), (3, 4), (4, 4), (5, 8), (1025, 2048)]
+)
+def test_a_size_is_up_to_a_power_of_two(num_tokens: int, size: int) -> None:
+    assert 2 ** size_of(num_tokens) == size
+
+
+times = st.floats(0, 1e4)
+
+
+@given(st.integers(0, 1 << 20), times, times, times, times, st.floats(0, 1))
+def test_the_cheaper_way_is_taken_whatever_was_seen(
+    num_tokens: int, remote: float, local: float, gap: float, seen: float, share: float
+) -> None:
+    decider = Decider(Mode.AUTO, Slo(), share, seed=1)
+    ways = {REMOTE: Forecast(remote, gap), LOCAL: Forecast(local, gap)}
+    decider.observe(decider.decide(num_tokens, ways), seen)
+    verdict = decider.decide(num_tokens, ways)
+    other = LOCAL if verdict.way is REMOTE else REMOTE
+    assert all(each >= 0 for each in verdict.costs.values())
+    assert (verdict.costs[verdict.way] <= verdict.costs[other]) or verdict.is_control
