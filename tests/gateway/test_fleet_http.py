@@ -153,6 +153,37 @@ async def session_score(http: httpx.AsyncClient, request_id: str) -> float:
     return float(candidates[0]["session"])
 
 
+async def test_who_still_waits_is_counted_and_not_yet_explained(
+    served: Served, http: httpx.AsyncClient
+) -> None:
+    served.decode.hold_after(0)
+    waiting = [
+        # Three of them have room in the decode worker's cache.
+        asyncio.ensure_future(
+            http.post(
+                CHAT,
+                json={**BODY, "messages": [{"role": "user", "content": f"{n}" * 400}]},
+                headers={"x-request-id": f"waits-{n}"},
+            )
+        )
+        for n in range(5)
+    ]
+    try:
+        page = await page_when(http, "/fleet/decision", lambda page: page["num_waiting"] == 2)
+        served.gateway._gauges.read()
+        values = await metrics(http)
+        assert values["baton_queue_requests"] == 2
+        assert values["baton_queue_seconds"] > 0
+        assert sum(each["num_waiting"] for each in page["workers"].values()) == 2
+        pages = [await http.get(f"/fleet/explain?request_id=waits-{n}") for n in range(5)]
+        unknown = [page for page in pages if page.status_code == 404]
+        assert len(unknown) == 2
+        assert all("still waits" in page.json()["error"]["message"] for page in unknown)
+    finally:
+        served.decode.behaviour.decode_may_go_on.set()
+    assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200] * 5
+
+
 # --- /fleet/decision ----------------------------------------------------------------------------
 
 
