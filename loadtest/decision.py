@@ -1,0 +1,184 @@
+"""Hand-off always, never, or as measured, side by side: `python -m loadtest.decision`.
+
+For each scenario, a simulated fleet is started in each of the three modes, gets the same seeded
+requests (after some others to warm up and to learn from), and is stopped. `auto` shall be about as
+good as the better one of the other two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from loadtest.replay.errors import ReplayError
+from loadtest.replay.options import Fleet, Options, parse
+from loadtest.replay.run import at_fleet, run_on
+from loadtest.replay.traces import load_trace
+
+MODES = ("always", "never", "auto")
+SPEED = 8
+SLOW = "--sim-args='--bandwidth-gbps 0.04'"
+GOALS = {"ttft": 0.5, "itl": 0.05}
+# Auto may be so much worse than the better of the others.
+TOLERANCE = 1.05
+NUM_WARM_UP = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """`trace` as `loadtest.replay` takes it, in simulated seconds; `flags` are the fleet's."""
+
+    name: str
+    trace: str
+    flags: str = ""
+
+
+SCENARIOS = (
+    Scenario(
+        "long prompts, fast link",
+        "agents:prompts=1,system=16,requests=100,fresh=8,output=48,rate=1",
+    ),
+    Scenario(
+        "short prompts, fast link",
+        "agents:prompts=1,system=16,requests=160,fresh=1,block=32,output=48,rate=2",
+    ),
+    Scenario(
+        "long prompts, slow link",
+        "agents:prompts=1,system=16,requests=100,fresh=8,output=48,rate=0.7",
+        SLOW,
+    ),
+    Scenario(
+        "short prompts, slow link",
+        "agents:prompts=1,system=16,requests=160,fresh=1,block=32,output=48,rate=2",
+        SLOW,
+    ),
+    Scenario(
+        "conversations",
+        "multi-turn:sessions=24,turns=6,groups=4,system=512,user=64,answer=48,think=10,rate=0.3",
+    ),
+    Scenario("long answers", "agents:prompts=1,system=16,requests=60,fresh=8,output=192,rate=0.6"),
+    Scenario(
+        "more than prefill workers bear",
+        "agents:prompts=1,system=16,requests=120,fresh=8,output=24,rate=3",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Means, in milliseconds of real time."""
+
+    ttft: float
+    itl: float
+    num_failed: int
+
+    @property
+    def cost(self) -> float:
+        """By which one of two is better: both times as shares of their goals."""
+        return self.ttft / GOALS["ttft"] + self.itl / GOALS["itl"]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    given = parser().parse_args(words)
+    chosen = [each for each in SCENARIOS if not given.only or given.only in each.name]
+    results: dict[str, dict[str, Outcome]] = {}
+    try:
+        for scenario in chosen:
+            results[scenario.name] = run_scenario(scenario, given.rounds)
+            sys.stdout.write(lines_of(scenario.name, results[scenario.name]))
+            sys.stdout.flush()
+    except (ReplayError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    if given.json:
+        given.json.write_text(json.dumps(as_json(results), indent=2) + "\n")
+    return 0 if all(map(is_close, results.values())) else 1
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m loadtest.decision",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--only", metavar="WORDS", help="scenarios with these words in their names")
+    made.add_argument("--rounds", type=int, default=1, help="of each scenario (default: 1)")
+    made.add_argument("--json", type=Path, metavar="FILE", help="save the figures")
+    return made
+
+
+def run_scenario(scenario: Scenario, rounds: int) -> dict[str, Outcome]:
+    """The modes by turns. Raises ReplayError, OSError."""
+    seen: dict[str, list[Outcome]] = {mode: [] for mode in MODES}
+    for number in range(rounds):
+        for mode in MODES:
+            sys.stderr.write(f"{scenario.name}: {mode}\n")
+            seen[mode].append(run_mode(scenario, mode, seed=number))
+    return {
+        mode: Outcome(
+            mean(each.ttft for each in outcomes),
+            mean(each.itl for each in outcomes),
+            sum(each.num_failed for each in outcomes),
+        )
+        for mode, outcomes in seen.items()
+    }
+
+
+def run_mode(scenario: Scenario, mode: str, seed: int) -> Outcome:
+    options = options_of(scenario, mode, seed)
+    with at_fleet(options.fleets[0], options) as url:
+        fleet = Fleet(mode, url, ())
+        run_on(fleet, options, load_trace(scenario.trace, seed + 1000)[:NUM_WARM_UP])
+        figures = run_on(fleet, options, load_trace(scenario.trace, seed)).figures
+    assert figures.ttft and figures.itl
+    failed = figures.num_requests - figures.num_done
+    return Outcome(1000 * figures.ttft.mean, 1000 * figures.itl.mean, failed)
+
+
+def options_of(scenario: Scenario, mode: str, seed: int) -> Options:
+    goals = f"--ttft-goal-seconds {GOALS['ttft']} --itl-goal-seconds {GOALS['itl']}"
+    flags = f"--prefill 2 --decode 2 --sim-speed {SPEED} --disaggregation {mode} {goals}"
+    words = ["--fleet-args", f"{flags} {scenario.flags}", "--speed", str(SPEED)]
+    return parse([scenario.trace, *words, "--seed", str(seed)])
+
+
+def lines_of(name: str, outcomes: Mapping[str, Outcome]) -> str:
+    better = better_of(outcomes)
+    auto, best = outcomes["auto"], outcomes[better]
+    cells = "".join(
+        f"{each.ttft:9.0f} {each.itl:6.1f}" for each in (outcomes[mode] for mode in MODES)
+    )
+    failed = sum(each.num_failed for each in outcomes.values())
+    return (
+        f"{name:32}{cells}   {better:6} x{auto.ttft / best.ttft:.2f} x{auto.itl / best.itl:.2f}"
+        f"{f'  {failed} failed' if failed else ''}\n"
+    )
+
+
+def better_of(outcomes: Mapping[str, Outcome]) -> str:
+    return min(("always", "never"), key=lambda mode: outcomes[mode].cost)
+
+
+def is_close(outcomes: Mapping[str, Outcome]) -> bool:
+    best, auto = outcomes[better_of(outcomes)], outcomes["auto"]
+    return auto.ttft <= TOLERANCE * best.ttft and auto.itl <= TOLERANCE * best.itl
+
+
+def as_json(results: Mapping[str, Mapping[str, Outcome]]) -> dict[str, Any]:
+    return {
+        name: {
+            mode: {"ttft_ms": each.ttft, "itl_ms": each.itl, "num_failed": each.num_failed}
+            for mode, each in outcomes.items()
+        }
+        for name, outcomes in results.items()
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
