@@ -91,17 +91,6 @@ def test_who_is_unknown_is_passed_over() -> None:
     table.check_integrity()
 
 
-def test_every_change_of_who_is_usable_is_told() -> None:
-    table = FleetTable()
-    seen = [table.changes]
-    for is_usable in (True, False):
-        table.put(make_worker("d1", can_decode=True), is_usable=is_usable)
-        seen.append(table.changes)
-    table.remove("d1")
-    seen.append(table.changes)
-    assert len(set(seen)) == 4
-
-
 def test_block_sizes_are_told_once_each() -> None:
     fleet = Fleet("d1 d2", "p1", {"d2": SMALLER_BLOCKS})
     assert fleet.table.block_sizes() == [8, 16]
