@@ -28,7 +28,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 SESSION_HEADER = b"x-session-id"
 DEBUG_HEADER = b"x-baton-debug"
 # OpenAI's and Anthropic's SDKs say so how long they wait.
-TIMEOUT_HEADER = b"x-stainless-timeout"
+TIMEOUT_HEADERS = (b"x-stainless-read-timeout", b"x-stainless-timeout")
 MAX_WAIT_SECONDS = 86_400.0
 
 logger = logging.getLogger(__name__)
@@ -133,7 +133,9 @@ def exchange_of(headers: Mapping[bytes, bytes]) -> Exchange:
     return Exchange(
         request_id_of(headers),
         session=session if REQUEST_ID.fullmatch(session) else "",
-        wait_seconds=seconds_of(headers.get(TIMEOUT_HEADER, b"")),
+        wait_seconds=next(
+            filter(None, (seconds_of(headers.get(h, b"")) for h in TIMEOUT_HEADERS)), None
+        ),
         wants_route=headers.get(DEBUG_HEADER, b"0").strip() not in (b"", b"0", b"false"),
     )
 

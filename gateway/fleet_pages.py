@@ -69,19 +69,24 @@ class FleetPages:
             content["audit"] = await self._audit.run()
         return Page.of(content)
 
-    def _workers(self) -> dict[str, dict[str, float]]:
-        columns = self._dispatcher.table.columns
+    def _workers(self) -> dict[str, dict[str, float | None]]:
+        table = self._dispatcher.table
+        return {key: self._worker(row) for key, row in table.rows.items()}
+
+    def _worker(self, row: int) -> dict[str, float | None]:
+        """None: it has not shown that yet."""
+        table, columns = self._dispatcher.table, self._dispatcher.table.columns
+        rates = table.rates(row)
+        prefills, decodes = rates.prefill.evidence_seconds > 0, rates.decode.evidence_seconds > 0
+        token, step = float(columns.prefill_token[row]), float(columns.prefill_step[row])
         return {
-            key: {
-                "prefill_tokens_per_second": 1 / max(1e-9, float(columns.prefill_token[row])),
-                "prefill_step_seconds": float(columns.prefill_step[row]),
-                "decode_step_seconds": float(columns.decode_step[row]),
-                "decode_sequence_seconds": float(columns.decode_sequence[row]),
-                "stall_seconds_per_token": float(columns.stall_seconds[row]),
-                "num_waiting": int(columns.num_queued[row]),
-                "kv_free_tokens": float(self._dispatcher.table.kv_free_tokens()[row]),
-            }
-            for key, row in self._dispatcher.table.rows.items()
+            "prefill_tokens_per_second": 1 / token if prefills and token else None,
+            "prefill_step_seconds": step if prefills else None,
+            "decode_step_seconds": float(columns.decode_step[row]) if decodes else None,
+            "decode_sequence_seconds": float(columns.decode_sequence[row]) if decodes else None,
+            "stall_seconds_per_token": rates.stall_seconds,
+            "num_waiting": int(columns.num_queued[row]),
+            "kv_free_tokens": float(table.kv_free_tokens()[row]),
         }
 
     def _pairs(self) -> list[dict[str, Any]]:

@@ -6,15 +6,20 @@ from typing import Any
 
 from fleet.block_watch import BlockWatch
 from fleet.errors import FleetUnavailable
+from fleet.prefix_index import PrefixIndex
 from fleet.tier import Tier
 from gateway.routing.dispatcher import Dispatcher
+
+# What is expected is not told by a worker.
+HELD = (Tier.DEVICE, Tier.HOST, Tier.DISK)
 
 
 class IndexReport:
     """Of this gateway's replica."""
 
-    def __init__(self, watch: BlockWatch, dispatcher: Dispatcher) -> None:
+    def __init__(self, watch: BlockWatch, index: PrefixIndex, dispatcher: Dispatcher) -> None:
         self._watch = watch
+        self._index = index
         self._dispatcher = dispatcher
 
     async def content(self) -> dict[str, Any]:
@@ -23,6 +28,7 @@ class IndexReport:
         return {
             "num_blocks": table.num_blocks,
             "num_entries": table.num_entries,
+            "num_expected": self._index.num_expected,
             "num_bytes": table.num_bytes,
             "bytes_per_entry": table.num_bytes / table.num_entries if table.num_entries else None,
             "is_current": self._watch.is_current,
@@ -33,7 +39,7 @@ class IndexReport:
             "workers": {
                 worker: {
                     "is_whole": replica.is_whole(worker),
-                    **{tier.name.lower(): table.num_held(row, tier) for tier in Tier},
+                    **{tier.name.lower(): table.num_held(row, tier) for tier in HELD},
                 }
                 for worker, row in sorted(replica.rows.items())
             },

@@ -116,11 +116,12 @@ class Gateway:
         version = front_half.VLLM_VERSION
         self._greeting = Greeting(new_incarnation(), version, key)
         self._blocks = BlockWatch(log, contact=watch.contact)
+        self._index = PrefixIndex(self._blocks.replica)
         table = FleetTable()
         self.roster = Roster(watch.changes(), self._make_link, version, table, [self._blocks])
         decider = Decider(settings.disaggregation, settings.slo, settings.control_share)
         router = Router(table, read_policy(settings.routing), decider)
-        hits = PromptHits(PrefixIndex(self._blocks.replica), table)
+        hits = PromptHits(self._index, table)
         self.dispatcher = Dispatcher(table, router, hits)
         self.book = RequestBook(
             self.dispatcher,
@@ -172,7 +173,7 @@ class Gateway:
         pages = Pages(self.roster, self._metrics, front.model_cards, self._contact)
         fleet_pages = FleetPages(
             self.dispatcher,
-            IndexReport(self._blocks, self.dispatcher),
+            IndexReport(self._blocks, self._index, self.dispatcher),
             BlockAudit(self._blocks.replica, self.roster.sessions),
         )
         all_pages = {**pages.by_path(), **fleet_pages.by_path()}

@@ -190,6 +190,8 @@ class RequestBook:
     def _start(self, life: RequestLife, placement: Placement, now: float) -> list[Action]:
         costs = Costs(placement.num_tokens, placement.seconds, placement.kv_tokens)
         decode, prefill = placement.decode, placement.prefill
+        if life.submitted_at is None:
+            self.dispatcher.counts.add(life.request.num_prompt_tokens, placement.num_tokens)
         life.verdict = placement.verdict
         self._tell_route(life)
         if prefill is None:

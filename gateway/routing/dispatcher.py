@@ -34,9 +34,9 @@ MAX_TRIED = 16
 PATIENCE_SECONDS = 5.0
 # How much later a prompt goes that takes a second longer: it waits for what comes within so many.
 AGING_SECONDS = 2.0
-# One step of priority is worth so many seconds of waiting.
+# One step of priority is worth so many seconds of waiting, up to so many steps.
 PRIORITY_SECONDS = 10.0
-
+MOST_PRIORITY = 100
 # Who waits for blocks that another is computing, waits so many times as long as that takes.
 GAP_PATIENCE = 4.0
 # A worker without work takes over what costs it more than its own worker by less than this share
@@ -81,6 +81,10 @@ class TokenCounts:
     prompt_tokens: int = 0
     cached_tokens: int = 0
 
+    def add(self, num_prompt_tokens: int, num_computed: int) -> None:
+        self.prompt_tokens += num_prompt_tokens
+        self.cached_tokens += max(0, num_prompt_tokens - num_computed)
+
     @property
     def hit_rate(self) -> float | None:
         return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else None
@@ -103,6 +107,7 @@ class Dispatcher:
         self.counts = TokenCounts()
         self._hits = hits
         self._requests: dict[str, Request] = {}
+        self._generation = table.generation
 
     def add(self, request: Request, now: float) -> bool:
         """Into the queue. False if nobody can take it, whatever is waited for."""
@@ -140,7 +145,7 @@ class Dispatcher:
         """Who begins now. Each is to be booked before the next is asked for."""
         if not len(self.lanes):
             return
-        self._leave_unusable(now)
+        self._plan_anew(now)
         for worker in self.lanes.workers:
             yield from self._ready_on(worker, now)
         yield from self._spilled(now)
@@ -185,7 +190,8 @@ class Dispatcher:
 
     def _put(self, request: Request, query: Query, plan: Plan, since: float, now: float) -> None:
         worker = self.table.keys[plan.row]
-        rank = since + AGING_SECONDS * plan.seconds + PRIORITY_SECONDS * request.priority
+        priority = max(-MOST_PRIORITY, min(MOST_PRIORITY, request.priority))
+        rank = since + AGING_SECONDS * plan.seconds + PRIORITY_SECONDS * priority
         if request.deadline is not None:
             # The later of the two would be too late.
             rank = min(rank, request.deadline - plan.seconds)
@@ -204,14 +210,17 @@ class Dispatcher:
             )
         )
 
-    def _leave_unusable(self, now: float) -> None:
-        """Who waits for a worker that is gone is planned anew, with all it has waited."""
+    def _plan_anew(self, now: float) -> None:
+        """Who waits for a worker that is gone, and everybody once rows are others' than they were;
+        each with all it has waited.
+        """
         columns, rows = self.table.columns, self.table.rows
+        is_changed = self._generation != self.table.generation
+        self._generation = self.table.generation
         for worker in self.lanes.workers:
             row = rows.get(worker)
-            if row is not None and (columns.can_prefill[row] or columns.can_decode[row]):
-                continue
-            for item in self.lanes.lane(worker):
+            is_usable = row is not None and (columns.can_prefill[row] or columns.can_decode[row])
+            for item in () if is_usable and not is_changed else self.lanes.lane(worker):
                 self._plan_again(item, now)
 
     def _plan_again(self, item: Waiting, now: float) -> None:
@@ -226,6 +235,8 @@ class Dispatcher:
         if row is None:
             return
         for item in self.lanes.lane(worker)[:MAX_TRIED]:
+            if not self._has_room(row, item.num_tokens, now):
+                return
             gap_tokens = self._gap_tokens(item, row)
             if self._is_worth_waiting(item, row, gap_tokens, now):
                 continue
@@ -248,14 +259,14 @@ class Dispatcher:
             if longest is None:
                 return
             for item in self.lanes.lane(longest)[:MAX_TRIED]:
-                plan = self._better_plan(item, row, now)
-                placement = self._bind_plan(item, plan, now) if plan else None
-                if plan and placement is not None:
+                taken = self._taken_over(item, row, now)
+                placement = self._bind(taken, row, now) if taken else None
+                if placement is not None:
                     yield self._begin(item, placement)
                     break
 
-    def _better_plan(self, item: Waiting, row: int, now: float) -> Plan | None:
-        """Computing it here, if that ends sooner and harms nobody."""
+    def _taken_over(self, item: Waiting, row: int, now: float) -> Waiting | None:
+        """As computed by this worker, if that ends sooner and harms nobody."""
         columns = self.table.columns
         way = Way.REMOTE if columns.can_prefill[row] else Way.LOCAL
         mode = self.router.decider.mode
@@ -265,7 +276,7 @@ class Dispatcher:
             return None
         plan = self.router.plan_on(row, item.query, Verdict(way, size=item.verdict.size), now)
         there = self.table.rows.get(item.worker)
-        waits = float(self.table.wait_seconds(now)[there]) if there is not None else 0.0
+        waits = max(0.0, float(columns.busy_until[there]) - now) if there is not None else 0.0
         if there is not None and item.verdict.way is Way.LOCAL:
             waits = waits if self.router.has_credit(there, item.query) else float("inf")
         is_sooner = plan.seconds < SPILL_SHARE * waits + item.seconds
@@ -273,7 +284,11 @@ class Dispatcher:
             stall = min(plan.num_tokens, columns.step_tokens[row]) * columns.stall_seconds[row]
             goal = self.router.decider.slo.itl_seconds
             is_sooner = bool(not columns.num_legs[row] or stall <= goal)
-        return plan if is_sooner else None
+        if not is_sooner:
+            return None
+        # Nothing was forecast of this, so nothing is learned from it about either way.
+        own = plan.seconds, plan.num_tokens
+        return replace(item, seconds=own[0], num_tokens=own[1], verdict=plan.verdict)
 
     def _gap_tokens(self, item: Waiting, row: int) -> int:
         """Of its prompt, what was expected to be in the worker's cache by now and is not."""
@@ -304,7 +319,7 @@ class Dispatcher:
         columns = self.table.columns
         if not columns.num_prefills[row]:
             return True
-        if self.table.wait_seconds(now)[row] <= AHEAD_SECONDS:
+        if columns.busy_until[row] - now <= AHEAD_SECONDS:
             return True
         if columns.prefill_tokens[row] + num_tokens <= columns.step_tokens[row]:
             return True
@@ -312,39 +327,26 @@ class Dispatcher:
         return bool(fits_beside and columns.num_prefills[row] < MAX_BESIDE)
 
     def _bind(self, item: Waiting, row: int, now: float) -> Placement | None:
-        if self.table.columns.can_prefill[row] and item.verdict.way is Way.REMOTE:
-            return self._bind_remote(item, row, item.seconds, item.num_tokens, now)
-        return self._bind_local(item, row, item.seconds, item.num_tokens)
+        """Where it may begin now on this worker; None without room where it is decoded."""
+        if item.verdict.way is Way.REMOTE:
+            return self._bind_remote(item, row, now)
+        return self._bind_local(item, row)
 
-    def _bind_plan(self, item: Waiting, plan: Plan, now: float) -> Placement | None:
-        if plan.verdict.way is Way.REMOTE:
-            return self._bind_remote(item, plan.row, plan.seconds, plan.num_tokens, now)
-        return self._bind_local(item, plan.row, plan.seconds, plan.num_tokens)
-
-    def _bind_remote(
-        self, item: Waiting, row: int, seconds: float, num_tokens: int, now: float
-    ) -> Placement | None:
-        choice = self.router.decode_for(item.query, row, seconds, now)
+    def _bind_remote(self, item: Waiting, row: int, now: float) -> Placement | None:
+        choice = self.router.decode_for(item.query, row, item.seconds, now)
         if choice is None:
             return None
         self._explain(item, choice, row)
-        return Placement(
-            self.table.facts(choice.row),
-            self.table.facts(row),
-            num_tokens,
-            seconds,
-            item.query.kv_tokens,
-            item.verdict,
-        )
+        decode, prefill = self.table.facts(choice.row), self.table.facts(row)
+        weight = item.num_tokens, item.seconds, item.query.kv_tokens
+        return Placement(decode, prefill, *weight, item.verdict)
 
-    def _bind_local(
-        self, item: Waiting, row: int, seconds: float, num_tokens: int
-    ) -> Placement | None:
+    def _bind_local(self, item: Waiting, row: int) -> Placement | None:
         if not self.router.has_credit(row, item.query):
             return None
         self._explain(item, None, row)
-        facts = self.table.facts(row)
-        return Placement(facts, None, num_tokens, seconds, item.query.kv_tokens, item.verdict)
+        weight = item.num_tokens, item.seconds, item.query.kv_tokens
+        return Placement(self.table.facts(row), None, *weight, item.verdict)
 
     def _placement(self, source: int | None, row: int, query: Query, request: Request) -> Placement:
         facts = self.table.facts(row)
@@ -355,8 +357,6 @@ class Dispatcher:
     def _begin(self, item: Waiting, placement: Placement) -> tuple[Request, Placement]:
         self.lanes.take(item.request_id)
         request = self._requests.pop(item.request_id)
-        self.counts.prompt_tokens += request.num_prompt_tokens
-        self.counts.cached_tokens += max(0, request.num_prompt_tokens - placement.num_tokens)
         workers = [each.key for each in (placement.prefill, placement.decode) if each]
         self._expect(placement.decode.key, request)
         self.router.residency.note(tuple(workers), request.session, request.lora)

@@ -74,10 +74,15 @@ class Explanations:
             self._kept.popitem(last=False)
 
     def get(self, request_id: str) -> Explanation | None:
-        """Of that engine request, or of the first whose id it is part of."""
+        """Of that engine request, or of the last that was made for the client's request of that id:
+        engine ids are like "0_chatcmpl-ID-1".
+        """
         if found := self._kept.get(request_id):
             return found
-        return next((each for name, each in self._kept.items() if request_id in name), None)
+        for name in reversed(self._kept):
+            if f"-{request_id}-" in f"{name}-":
+                return self._kept[name]
+        return None
 
     def latest(self, number: int) -> dict[str, dict[str, Any]]:
         """The last ones, by request id."""

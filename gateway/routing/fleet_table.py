@@ -115,13 +115,13 @@ class _Row:
 class FleetTable:
     """Who is usable, and how loaded. `keys` names the rows; an empty one is nobody's.
 
-    `changes` grows when a row gets another worker, or a worker another state.
+    `generation` grows when a row gets another worker.
     """
 
     def __init__(self) -> None:
         self.columns = Columns.of_size(FIRST_ROWS)
         self.keys: tuple[str, ...] = ("",) * FIRST_ROWS
-        self.changes = 0
+        self.generation = 0
         self._rows: list[_Row | None] = [None] * FIRST_ROWS
         self._by_key: dict[str, int] = {}
         self._kinds: dict[tuple[str, str], int] = {}
@@ -171,7 +171,6 @@ class FleetTable:
         columns = self.columns
         columns.can_prefill[row] = is_usable and facts.can_prefill
         columns.can_decode[row] = is_usable and facts.can_decode
-        self.changes += 1
 
     def remove(self, key: str) -> None:
         row = self._by_key.pop(key, None)
@@ -179,7 +178,7 @@ class FleetTable:
             self._rows[row] = None
             self.columns.clear(row)
             self.keys = (*self.keys[:row], "", *self.keys[row + 1 :])
-            self.changes += 1
+            self.generation += 1
 
     def report(self, key: str, report: worker_pb2.LoadReport, now: float) -> None:
         """It says how loaded it is. Unknown ones are passed over."""
@@ -306,6 +305,7 @@ class FleetTable:
         )
         self._by_key[facts.key] = row
         self._rows[row] = _Row(facts, rates)
+        self.generation += 1
         columns = self.columns
         columns.kind[row] = self._kind_of(facts)
         columns.block_size[row] = facts.layout.block_size

@@ -58,6 +58,7 @@ POLICIES: Mapping[str, RoutingPolicy] = MappingProxyType(
             local=ProfilePolicy(
                 scorers={
                     "predicted": 1.0,
+                    "prefix": 0.5,
                     "step": 0.3,
                     "headroom": 0.3,
                     "session": 0.02,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 MAX_SESSIONS = 1 << 16
+MAX_NAME_LENGTH = 128
 # An engine keeps a few adapters on its device; older ones may have been swapped out.
 MAX_ADAPTERS = 4
 
@@ -18,7 +19,7 @@ class Residency:
 
     def workers_of(self, session: str) -> tuple[str, ...]:
         """Those that its last request was sent to."""
-        return self._sessions.get(session, ())
+        return self._sessions.get(session[:MAX_NAME_LENGTH], ())
 
     def with_lora(self, lora: str) -> tuple[str, ...]:
         """The workers that have had a request with this adapter lately."""
@@ -28,6 +29,7 @@ class Residency:
 
     def note(self, workers: tuple[str, ...], session: str = "", lora: str = "") -> None:
         """A request was sent there."""
+        session = session[:MAX_NAME_LENGTH]
         if session:
             self._sessions[session] = workers
             self._sessions.move_to_end(session)
