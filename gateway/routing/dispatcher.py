@@ -214,14 +214,19 @@ class Dispatcher:
         """Who waits for a worker that is gone, and everybody once rows are others' than they were;
         each with all it has waited.
         """
-        columns, rows = self.table.columns, self.table.rows
         is_changed = self._generation != self.table.generation
         self._generation = self.table.generation
         for worker in self.lanes.workers:
-            row = rows.get(worker)
-            is_usable = row is not None and (columns.can_prefill[row] or columns.can_decode[row])
-            for item in () if is_usable and not is_changed else self.lanes.lane(worker):
-                self._plan_again(item, now)
+            if is_changed or self._usable_row(worker) is None:
+                for item in self.lanes.lane(worker):
+                    self._plan_again(item, now)
+
+    def _usable_row(self, worker: str) -> int | None:
+        """None if the worker takes nothing new."""
+        columns, row = self.table.columns, self.table.rows.get(worker)
+        if row is None or not (columns.can_prefill[row] or columns.can_decode[row]):
+            return None
+        return row
 
     def _plan_again(self, item: Waiting, now: float) -> None:
         request = self._requests[item.request_id]
@@ -231,7 +236,7 @@ class Dispatcher:
             self._put(request, query, plan, item.since, now)
 
     def _ready_on(self, worker: str, now: float) -> Iterator[tuple[Request, Placement]]:
-        row = self.table.rows.get(worker)
+        row = self._usable_row(worker)
         if row is None:
             return
         for item in self.lanes.lane(worker)[:MAX_TRIED]:
