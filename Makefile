@@ -20,7 +20,7 @@ UP_FLAGS = $(if $(PREFILL),--prefill $(PREFILL)) $(if $(DECODE),--decode $(DECOD
 	$(if $(MODEL),--model "$(MODEL)") $(if $(PORT),--port $(PORT)) \
 	$(if $(filter-out 0 no false,$(DETACH)),--detach) $(ARGS)
 
-.PHONY: help setup up down status handoff replay slow-link soak chaos chaos-transfer wire test lint types check format pins clean
+.PHONY: help setup up down status handoff replay slow-link soak conversations credits chaos chaos-transfer wire test lint types check format pins clean
 
 help: ## Show this list
 	@echo "Baton: prefill and decode in separate vLLM workers, one OpenAI-compatible endpoint."
@@ -53,6 +53,12 @@ slow-link: setup ## Measure TTFT over a slow link between two network namespaces
 
 soak: setup ## Hand over 2,000 prompts, 16 at once: tokens, memory, leaks
 	@exec $(BIN)/python -m tests.suites.soak $(ARGS)
+
+conversations: setup ## Hold conversations of ten turns: what engines compute of each
+	@exec $(BIN)/python -m tests.suites.conversations $(ARGS)
+
+credits: setup ## Overload small decode caches with long prompts: preemptions, failed loads
+	@exec $(BIN)/python -m tests.suites.credits $(ARGS)
 
 chaos: setup ## Break workers and links at random moments under real engines (root)
 	@exec $(BIN)/python -m tests.suites.chaos $(ARGS)
