@@ -12,6 +12,7 @@ from fleet.block_log import Reading
 from fleet.block_news import Snapshot, pack
 from fleet.block_watch import BlockWatch
 from fleet.errors import FleetUnavailable
+from fleet.prefix_index import PrefixIndex
 from fleet.tier import Tier
 from gateway.block_audit import BlockAudit
 from gateway.door import Page
@@ -55,7 +56,8 @@ class Pages:
         self.watch = BlockWatch(log or Log())
         self.desk = desk
         audit = BlockAudit(self.watch.replica, tuple)
-        self.pages = FleetPages(desk.dispatcher, IndexReport(self.watch, desk.dispatcher), audit)
+        index = IndexReport(self.watch, PrefixIndex(self.watch.replica), desk.dispatcher)
+        self.pages = FleetPages(desk.dispatcher, index, audit)
 
     async def ask(self, path: str, **query: str) -> dict[str, Any]:
         page = await self.answer(path, **query)
@@ -165,12 +167,13 @@ async def test_the_index_in_figures() -> None:
     log = Log(Snapshot("d1", 1, {Tier.DEVICE: pack([1, 2]), Tier.DISK: pack([2])}))
     pages = Pages(make_desk("a"), log)
     pages.watch.meet("d1")
+    pages.desk.dispatcher.counts.add(100, 80)
     async with pages.following(log):
         found = await pages.ask("index")
         assert (found["num_blocks"], found["num_entries"]) == (2, 3)
         assert found["bytes_per_entry"] == pytest.approx(found["num_bytes"] / 3)
         assert found["lag_seconds"] == 0.25
-        assert (found["num_prompt_tokens"], found["hit_rate"]) == (100, 0)
+        assert (found["num_prompt_tokens"], found["hit_rate"]) == (100, 0.2)
         worker = found["workers"]["d1"]
         assert worker["is_whole"]
         assert (worker["device"], worker["host"], worker["disk"]) == (2, 0, 1)

@@ -191,17 +191,46 @@ def test_who_has_waited_long_is_not_overtaken_by_what_needs_less_room() -> None:
 
 
 def test_an_idle_worker_takes_over_what_waits_for_another() -> None:
-    table = make_fleet("d1", "p1")
+    table = make_fleet("d1", "p1 p2")
+    table.book("p2", Booked(1, 1, 1, 60_000, 60.0), 0.0)
     desk = Desk(table, Mode.ALWAYS)
     for name in "abc":
         desk.add(make_prompt(name, 2000))
     assert desk.begin() == {"a": "p1>d1"}
-    table.put(make_worker("p2", can_prefill=True), is_usable=True)
+    table.book("p2", Booked(), 0.5)
     assert desk.begin(0.5) == {"b": "p2>d1"}
     found = desk.dispatcher.explanations.get("b")
     assert found is not None
     assert found.content["took_over_from"] == "p1"
     assert found.content["computed_by"] == "p2"
+
+
+def test_who_joins_gets_what_waits_for_others() -> None:
+    table = make_fleet("d1", "p1")
+    desk = Desk(table, Mode.ALWAYS)
+    for name in "abc":
+        desk.add(make_prompt(name, 2000))
+    assert desk.begin() == {"a": "p1>d1"}
+    for number in range(2, 20):
+        table.put(make_worker(f"p{number}", can_prefill=True), is_usable=True)
+    begun = desk.begin(0.5)
+    assert begun.keys() == {"b", "c"}
+    assert not any(pair.startswith("p1>") for pair in begun.values())
+
+
+def test_who_waits_is_not_taken_to_be_cached_where_another_worker_has_the_row() -> None:
+    table = make_fleet("d1", "p1 p2")
+    index = make_index("d1 p1 p2 p9")
+    index.expect("before", "p2", keys_of(1, 100)[16])
+    for worker in ("p1", "p2"):
+        table.book(worker, Booked(1, 1, 1, 60_000, 60.0), 0.0)
+    desk = Desk(table, Mode.ALWAYS, hits=PromptHits(index, table))
+    desk.add(make_prompt("a", 1601, block_keys=keys_of(1, 100)))
+    assert desk.begin() == {}
+    table.remove("p2")
+    table.put(make_worker("p9", can_prefill=True), is_usable=True)
+    assert desk.begin(1.0) == {"a": "p9>d1"}
+    assert desk.placements["a"].num_tokens == 1601
 
 
 def test_a_slow_worker_takes_over_nothing_that_it_would_finish_later() -> None:
@@ -277,16 +306,13 @@ def test_who_waits_for_a_lost_worker_goes_on_with_all_it_has_waited() -> None:
     assert [item.since for item in desk.dispatcher.lanes.lane("p2")] == [0.0, 3.0]
 
 
-@pytest.mark.parametrize("is_forgotten", [False, True])
-def test_without_another_it_waits_until_somebody_comes(is_forgotten: bool) -> None:
+def test_without_another_it_waits_until_somebody_comes() -> None:
     table = make_fleet("d1", "")
     desk = Desk(table)
     for name in ("running", "waiting"):
         desk.add(make_prompt(name, 2000))
     desk.begin()
-    table.put(table.facts(table.rows["d1"]), is_usable=False)
-    if is_forgotten:
-        table.remove("d1")
+    table.remove("d1")
     assert desk.begin(5.0) == {}
     table.put(make_worker("d2", can_decode=True), is_usable=True)
     assert desk.begin(6.0) == {"waiting": "d2"}
@@ -355,17 +381,16 @@ def test_prompts_that_share_a_beginning_go_to_the_same_worker() -> None:
     desk.streams("a", 2.0)
     desk.add(make_prompt("b", 1601, block_keys=keys_of(1, 100)), 2.0)
     assert desk.begin(2.0) == {"b": first}
-    assert desk.dispatcher.counts.prompt_tokens == 3202
 
 
-def test_the_hit_rate_is_that_of_what_was_sent() -> None:
-    table = make_fleet("d1", "p1")
-    desk = Desk(table, Mode.ALWAYS)
-    assert desk.dispatcher.counts.hit_rate is None
-    desk.add(make_prompt("a", 100))
-    assert desk.dispatcher.counts.prompt_tokens == 0
-    desk.begin()
-    assert desk.dispatcher.counts.hit_rate == 0
+def test_a_cache_is_not_worth_a_long_wait() -> None:
+    table = make_fleet("d1", "p1 p2")
+    index = make_index("d1 p1 p2")
+    index.expect("before", "p2", keys_of(1, 100)[16])
+    table.book("p2", Booked(1, 1, 1, 30_000, 30.0), 0.0)
+    desk = Desk(table, Mode.ALWAYS, hits=PromptHits(index, table))
+    desk.add(make_prompt("a", 1601, block_keys=keys_of(1, 100)))
+    assert desk.begin() == {"a": "p1>d1"}
 
 
 def test_answers_without_a_limit_are_promised_what_answers_need() -> None:

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.errors import WorkerFull
 from gateway.request_book import RequestBook
 from gateway.routing.decider import Mode, Way
-from tests.gateway.builders import TICKETS, TIMEOUTS
+from tests.gateway.builders import TICKETS, TIMEOUTS, make_report
 from tests.gateway.routing.builders import Desk, make_fleet, make_prompt
 
 
@@ -82,3 +83,17 @@ def test_a_request_whose_worker_has_left_teaches_nothing_about_pairs() -> None:
     book.dispatcher.table.remove("p1")
     book.first_token(book.lives["a"], 5.0)
     book.check_integrity()
+
+
+def test_what_was_sent_is_counted_once() -> None:
+    book = make_book()
+    counts = book.dispatcher.counts
+    book.add(make_prompt("a", 1000), 0.0)
+    assert counts.prompt_tokens == 1000
+    assert counts.hit_rate == 0
+    # The worker has promised its room to others: it waits, and goes there again.
+    book.leg_failed("d1", "a", WorkerFull("d1", "full"), 0.1)
+    assert repr(book.dispatcher.lanes) == "<Lanes 1 waiting for 1 workers>"
+    book.reported("d1", make_report(), 1.0)
+    assert repr(book.dispatcher.lanes) == "<Lanes 0 waiting for 0 workers>"
+    assert counts.prompt_tokens == 1000
