@@ -120,7 +120,8 @@ def settled(endpoint: Endpoint, before: Totals) -> Totals:
         if time.monotonic() > deadline:
             raise BadAnswer(
                 "not one hand-off but (prefills, loads, sends) = "
-                f"{tuple(map(int, steps))}: is the fleet in use, or has it no prefill worker?"
+                f"{tuple(map(int, steps))}: is the fleet in use, has it no prefill worker, or does "
+                "it decide for itself? (--disaggregation always)"
             )
         time.sleep(0.02)
 

@@ -2,7 +2,8 @@
 
     python -m loadtest.handoff [--url http://127.0.0.1:8000]
 
-Against a running and otherwise idle fleet. Every prompt is new, so that no cache helps.
+Against a running and otherwise idle fleet that hands every prompt off: one of
+`baton up --disaggregation always`. Every prompt is new, so that no cache helps.
 """
 
 from __future__ import annotations
