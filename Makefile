@@ -20,7 +20,7 @@ UP_FLAGS = $(if $(PREFILL),--prefill $(PREFILL)) $(if $(DECODE),--decode $(DECOD
 	$(if $(MODEL),--model "$(MODEL)") $(if $(PORT),--port $(PORT)) \
 	$(if $(filter-out 0 no false,$(DETACH)),--detach) $(ARGS)
 
-.PHONY: help setup up down status handoff replay slow-link soak conversations credits chaos chaos-transfer wire test lint types check format pins clean
+.PHONY: help setup up down status handoff replay slow-link soak conversations credits chaos chaos-transfer wire streams decision test lint types check format pins clean
 
 help: ## Show this list
 	@echo "Baton: prefill and decode in separate vLLM workers, one OpenAI-compatible endpoint."
@@ -65,6 +65,14 @@ chaos: setup ## Break workers and links at random moments under real engines (ro
 
 chaos-transfer: setup ## Break workers and links at random moments, without engines (root)
 	@exec $(BIN)/python -m tests.suites.transfer_chaos $(ARGS)
+
+streams: setup ## 5,000 streams at once over 200 simulated workers: tokens, memory
+	@$(BIN)/baton model fetch
+	@exec $(BIN)/python -m tests.suites.streams $(ARGS)
+
+decision: setup ## Hand-off always, never and as measured, in seven scenarios
+	@$(BIN)/baton model fetch
+	@exec $(BIN)/python -m loadtest.decision $(ARGS)
 
 wire: setup ## Compare the wire formats: accuracy, bytes
 	@$(BIN)/baton model fetch
