@@ -107,7 +107,7 @@ class FleetClient:
 
     def _sweep_seconds(self) -> float:
         """Sooner while somebody waits for a worker that will have computed what it was handed."""
-        return QUEUE_SECONDS if len(self._book.dispatcher.lanes) else SWEEP_SECONDS
+        return QUEUE_SECONDS if self._book.dispatcher.num_waiting else SWEEP_SECONDS
 
     async def step(self, worker: str, frames: Sequence[bytes]) -> None:
         """The outputs of one engine step of `worker`. Raises ValueError.

@@ -56,7 +56,7 @@ class FleetPages:
                     str(size): {way.value: shown(seen) for way, seen in ways.items()}
                     for size, ways in decider.seen.items()
                 },
-                "num_waiting": len(self._dispatcher.lanes),
+                "num_waiting": self._dispatcher.num_waiting,
                 "workers": self._workers(),
                 "pairs": self._pairs(),
             }

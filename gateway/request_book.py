@@ -188,8 +188,10 @@ class RequestBook:
         return self._settle(life, life.fail(now, NoDecodeWorker()), now)
 
     def _start(self, life: RequestLife, placement: Placement, now: float) -> list[Action]:
-        costs = Costs(placement.num_tokens, placement.seconds, placement.kv_tokens)
         decode, prefill = placement.decode, placement.prefill
+        costs = Costs(
+            placement.num_tokens, placement.seconds, placement.kv_tokens, placement.is_long
+        )
         if life.submitted_at is None:
             self.dispatcher.counts.add(life.request.num_prompt_tokens, placement.num_tokens)
         life.verdict = placement.verdict

@@ -62,12 +62,13 @@ class Handoff(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Costs:
     """What was predicted: tokens of the prompt to compute, the seconds that takes, and room in
-    the decode worker's KV cache.
+    the decode worker's KV cache. `is_long`: more tokens than a step of the worker takes.
     """
 
     num_tokens: int = 0
     seconds: float = 0.0
     kv_tokens: int = 0
+    is_long: bool = False
 
 
 @dataclass(slots=True)
@@ -126,16 +127,32 @@ class RequestLife:
         prompt, costs = self.request.num_prompt_tokens, self.costs
         found: list[Booking] = []
         if self.decode_worker:
-            weight = (0, 0.0)
-            if self.ticket is None and self.stage is not Stage.STREAMING:
-                # Revoked, it computes what another was to compute.
-                weight = (costs.num_tokens or prompt, costs.seconds)
-            legs = self.decode_worker, self.decode_leg_id
             is_starting = self.stage is not Stage.STREAMING
-            found.append(Booking(*legs, *weight, costs.kv_tokens, is_starting))
+            # Revoked, it computes what another was to compute.
+            computes = is_starting and self.ticket is None
+            found.append(
+                Booking(
+                    self.decode_worker,
+                    self.decode_leg_id,
+                    (costs.num_tokens or prompt) if computes else 0,
+                    costs.seconds if computes else 0.0,
+                    costs.kv_tokens,
+                    is_starting,
+                    computes and costs.is_long,
+                )
+            )
         if self.prefill_worker:
-            weight = (costs.num_tokens, costs.seconds)
-            found.append(Booking(self.prefill_worker, self.prefill_leg_id, *weight, prompt, True))
+            found.append(
+                Booking(
+                    self.prefill_worker,
+                    self.prefill_leg_id,
+                    costs.num_tokens,
+                    costs.seconds,
+                    prompt,
+                    is_starting=True,
+                    is_long=costs.is_long,
+                )
+            )
         return tuple(found)
 
     def submit(

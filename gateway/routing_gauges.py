@@ -62,7 +62,7 @@ class RoutingGauges:
 
     def read(self) -> None:
         gain = self._dispatcher.router.decider.gain_seconds()
-        self._requests.set(len(self._dispatcher.lanes))
+        self._requests.set(self._dispatcher.num_waiting)
         self._seconds.set(float(self._dispatcher.table.columns.queued_seconds.sum()))
         self._entries.set(self._blocks.replica.table.num_entries)
         self._is_current.set(self._blocks.is_current)

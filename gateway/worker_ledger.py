@@ -12,7 +12,7 @@ from gateway.routing.fleet_table import NOTHING, Booked
 class Booking:
     """One open leg. `prefill_tokens` are still to be computed there, and were predicted to take
     `prefill_seconds`; `kv_tokens` of its cache are promised to the leg; `is_starting`: it has
-    brought no token yet.
+    brought no token yet; `is_long`: its prompt takes more than one step.
     """
 
     worker: str
@@ -21,6 +21,7 @@ class Booking:
     prefill_seconds: float = 0.0
     kv_tokens: int = 0
     is_starting: bool = False
+    is_long: bool = False
 
 
 @dataclass(slots=True)
@@ -88,4 +89,6 @@ def added(booked: Booked, booking: Booking, sign: int) -> Booked:
         booked.prefill_tokens + sign * booking.prefill_tokens,
         max(0.0, booked.prefill_seconds + sign * booking.prefill_seconds),
         booked.kv_tokens + sign * booking.kv_tokens,
+        booked.num_long + sign * booking.is_long,
+        booked.short_tokens + sign * (0 if booking.is_long else booking.prefill_tokens),
     )

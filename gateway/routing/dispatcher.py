@@ -30,7 +30,7 @@ AHEAD_SECONDS = 0.03
 MAX_BESIDE = 4
 # Of a lane, how many are tried when those before them lack room where they would be decoded.
 MAX_TRIED = 16
-# Who has waited so long is not overtaken any more by what needs less room.
+# For who has waited so long for room to be decoded in, room is kept.
 PATIENCE_SECONDS = 5.0
 # How much later a prompt goes that takes a second longer: it waits for what comes within so many.
 AGING_SECONDS = 2.0
@@ -73,6 +73,11 @@ class Placement:
     kv_tokens: int = 0
     verdict: Verdict | None = field(default=None, repr=False)
 
+    @property
+    def is_long(self) -> bool:
+        """Its prompt takes more than one step."""
+        return self.num_tokens > (self.prefill or self.decode).step_tokens
+
 
 @dataclass(slots=True)
 class TokenCounts:
@@ -107,7 +112,9 @@ class Dispatcher:
         self.counts = TokenCounts()
         self._hits = hits
         self._requests: dict[str, Request] = {}
-        self._generation = table.generation
+        self._stranded: dict[str, float] = {}
+        self._patient: Waiting | None = None
+        self._keys = table.keys
 
     def add(self, request: Request, now: float) -> bool:
         """Into the queue. False if nobody can take it, whatever is waited for."""
@@ -133,8 +140,11 @@ class Dispatcher:
 
     def withdraw(self, request_id: str) -> None:
         """Out of the queue; unless it waits, nothing happens."""
-        if self.lanes.take(request_id):
-            del self._requests[request_id]
+        self._stranded.pop(request_id, None)
+        self._requests.pop(request_id, None)
+        self.lanes.take(request_id)
+        if self._patient and self._patient.request_id == request_id:
+            self._patient = None
 
     def settle(self, request_id: str) -> None:
         """Its prompt's KV is where it was to be, or will not come."""
@@ -143,12 +153,16 @@ class Dispatcher:
 
     def ready(self, now: float) -> Iterator[tuple[Request, Placement]]:
         """Who begins now. Each is to be booked before the next is asked for."""
-        if not len(self.lanes):
+        if not self._requests:
             return
         self._plan_anew(now)
         for worker in self.lanes.workers:
             yield from self._ready_on(worker, now)
         yield from self._spilled(now)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._requests)
 
     def lost_placement(self, request: Request, now: float, without: str) -> Placement | None:
         """Another worker, for a request whose decode worker gave it up: computed there."""
@@ -211,15 +225,33 @@ class Dispatcher:
         )
 
     def _plan_anew(self, now: float) -> None:
-        """Who waits for a worker that is gone, and everybody once rows are others' than they were;
-        each with all it has waited.
+        """Who waits for a worker that cannot take it any more, and everybody once rows are others'
+        than they were; each with all it has waited. Whom nobody can take, waits for somebody.
         """
-        is_changed = self._generation != self.table.generation
-        self._generation = self.table.generation
+        is_changed = self._keys is not self.table.keys
+        if is_changed:
+            self._forget_rows()
+        for request_id, since in tuple(self._stranded.items()):
+            self._plan_again(request_id, since, now)
         for worker in self.lanes.workers:
-            if is_changed or self._usable_row(worker) is None:
-                for item in self.lanes.lane(worker):
-                    self._plan_again(item, now)
+            row = self._usable_row(worker)
+            for item in self.lanes.lane(worker):
+                if is_changed or row is None or not self._is_possible(item, row):
+                    self.lanes.take(item.request_id)
+                    self._plan_again(item.request_id, item.since, now)
+
+    def _forget_rows(self) -> None:
+        """What was learned of a row's last worker is not so of the next."""
+        after = self.table.keys
+        for row, key in enumerate(self._keys):
+            if key and key != after[row]:
+                self.router.pairs.forget(row)
+                self.router.residency.forget(key)
+        self._keys = after
+
+    def _is_possible(self, item: Waiting, row: int) -> bool:
+        """It has somebody to decode it still."""
+        return item.verdict.way is Way.LOCAL or bool(self.table.has_partner()[row])
 
     def _usable_row(self, worker: str) -> int | None:
         """None if the worker takes nothing new."""
@@ -228,12 +260,16 @@ class Dispatcher:
             return None
         return row
 
-    def _plan_again(self, item: Waiting, now: float) -> None:
-        request = self._requests[item.request_id]
+    def _plan_again(self, request_id: str, since: float, now: float) -> None:
+        request = self._requests[request_id]
         query = self._query(request)
-        if plan := self.router.plan(query, now):
-            self.lanes.take(item.request_id)
-            self._put(request, query, plan, item.since, now)
+        plan = self.router.plan(query, now)
+        if plan is None:
+            self._stranded[request_id] = since
+            return
+        self._stranded.pop(request_id, None)
+        self.settle(request_id)
+        self._put(request, query, plan, since, now)
 
     def _ready_on(self, worker: str, now: float) -> Iterator[tuple[Request, Placement]]:
         row = self._usable_row(worker)
@@ -241,17 +277,15 @@ class Dispatcher:
             return
         for item in self.lanes.lane(worker)[:MAX_TRIED]:
             if not self._has_room(row, item.num_tokens, now):
-                return
+                continue
             gap_tokens = self._gap_tokens(item, row)
             if self._is_worth_waiting(item, row, gap_tokens, now):
                 continue
             if not self._has_room(row, item.num_tokens + gap_tokens, now):
-                return
+                continue
             placement = self._bind(self._without_gap(item, row, gap_tokens), row, now)
             if placement is not None:
-                yield self._begin(item, placement)
-            elif now - item.since > PATIENCE_SECONDS:
-                return
+                yield self._begin(item, placement, row)
 
     def _spilled(self, now: float) -> Iterator[tuple[Request, Placement]]:
         """Workers with nothing to do take over from the longest lane what they finish sooner."""
@@ -267,7 +301,7 @@ class Dispatcher:
                 taken = self._taken_over(item, row, now)
                 placement = self._bind(taken, row, now) if taken else None
                 if placement is not None:
-                    yield self._begin(item, placement)
+                    yield self._begin(item, placement, row)
                     break
 
     def _taken_over(self, item: Waiting, row: int, now: float) -> Waiting | None:
@@ -278,6 +312,8 @@ class Dispatcher:
         if way is Way.REMOTE and (not item.query.can_hand_off or mode.value == "never"):
             return None
         if way is Way.LOCAL and (mode.value == "always" and item.verdict.way is Way.REMOTE):
+            return None
+        if not self.router.accepts(row, item.query, way, now):
             return None
         plan = self.router.plan_on(row, item.query, Verdict(way, size=item.verdict.size), now)
         there = self.table.rows.get(item.worker)
@@ -322,23 +358,41 @@ class Dispatcher:
     def _has_room(self, row: int, num_tokens: int, now: float) -> bool:
         """The worker can start a prompt of which so much is not cached."""
         columns = self.table.columns
-        if not columns.num_prefills[row]:
+        if not columns.num_prefills[row] or columns.busy_until[row] - now <= AHEAD_SECONDS:
             return True
-        if columns.busy_until[row] - now <= AHEAD_SECONDS:
-            return True
-        if columns.prefill_tokens[row] + num_tokens <= columns.step_tokens[row]:
-            return True
-        fits_beside = num_tokens <= columns.step_tokens[row]
-        return bool(fits_beside and columns.num_prefills[row] < MAX_BESIDE)
+        step_tokens, short_tokens = columns.step_tokens[row], columns.short_tokens[row]
+        if num_tokens > step_tokens:
+            # One at a time, beside short ones.
+            return bool(not columns.num_long[row] and short_tokens <= step_tokens)
+        num_short = columns.num_prefills[row] - columns.num_long[row]
+        return bool(short_tokens + num_tokens <= step_tokens or num_short < MAX_BESIDE)
 
     def _bind(self, item: Waiting, row: int, now: float) -> Placement | None:
         """Where it may begin now on this worker; None without room where it is decoded."""
+        kept = self._kept_for_another(item)
         if item.verdict.way is Way.REMOTE:
-            return self._bind_remote(item, row, now)
-        return self._bind_local(item, row)
+            placement = self._bind_remote(item, row, now, kept)
+        else:
+            placement = self._bind_local(item, row) if self.table.keys[row] != kept else None
+        if placement is None and now - item.since > PATIENCE_SECONDS:
+            oldest = self._patient or item
+            self._patient = item if item.since < oldest.since else oldest
+        return placement
 
-    def _bind_remote(self, item: Waiting, row: int, now: float) -> Placement | None:
-        choice = self.router.decode_for(item.query, row, item.seconds, now)
+    def _kept_for_another(self, item: Waiting) -> str:
+        """The decode worker with most room is left to who has waited for it too long."""
+        patient = self._patient
+        if patient is None or patient.request_id == item.request_id:
+            return ""
+        if patient.verdict.way is Way.LOCAL:
+            return patient.worker
+        columns = self.table.columns
+        free = np.where(columns.can_decode, self.table.kv_free_tokens(), -np.inf)
+        free[columns.kv_tokens < patient.query.num_prompt_tokens] = -np.inf
+        return self.table.keys[int(np.argmax(free))]
+
+    def _bind_remote(self, item: Waiting, row: int, now: float, kept: str) -> Placement | None:
+        choice = self.router.decode_for(item.query, row, item.seconds, now, without=kept)
         if choice is None:
             return None
         self._explain(item, choice, row)
@@ -359,12 +413,16 @@ class Dispatcher:
         num_tokens = 0 if prefill else request.num_prompt_tokens
         return Placement(facts, prefill, num_tokens, 0.0, query.kv_tokens)
 
-    def _begin(self, item: Waiting, placement: Placement) -> tuple[Request, Placement]:
-        self.lanes.take(item.request_id)
-        request = self._requests.pop(item.request_id)
-        workers = [each.key for each in (placement.prefill, placement.decode) if each]
-        self._expect(placement.decode.key, request)
-        self.router.residency.note(tuple(workers), request.session, request.lora)
+    def _begin(self, item: Waiting, placement: Placement, row: int) -> tuple[Request, Placement]:
+        """`row` computes the prompt."""
+        request = self._requests[item.request_id]
+        self.withdraw(item.request_id)
+        # Where it was planned is not where its blocks will be, if another took it over.
+        self.settle(item.request_id)
+        workers = (self.table.keys[row], placement.decode.key)
+        for worker in dict.fromkeys(workers):
+            self._expect(worker, request)
+        self.router.residency.note(workers, request.session, request.lora)
         return request, placement
 
     def _explain(self, item: Waiting, decode: Choice | None, row: int) -> None:
@@ -378,7 +436,9 @@ class Dispatcher:
         """Raises AssertionError if the parts contradict each other."""
         self.lanes.check_integrity()
         self.table.check_integrity()
-        assert {item.request_id for item in self.lanes} == self._requests.keys(), self
+        waiting = {item.request_id for item in self.lanes}
+        assert waiting | self._stranded.keys() == self._requests.keys(), self
+        assert not waiting & self._stranded.keys(), self
 
     def __repr__(self) -> str:
         return f"<Dispatcher {self.lanes!r}, {self.table!r}>"

@@ -34,6 +34,7 @@ T = TypeVar("T", bound=np.generic)
 class Booked:
     """What this gateway has open on one worker: legs, those without a token yet, prompts still to
     be computed there and their tokens, the seconds that was predicted to take, and KV promised.
+    Of the prompts, how many are longer than a step, and the tokens of the others.
     """
 
     num_legs: int = 0
@@ -42,6 +43,8 @@ class Booked:
     prefill_tokens: int = 0
     prefill_seconds: float = 0.0
     kv_tokens: int = 0
+    num_long: int = 0
+    short_tokens: int = 0
 
 
 NOTHING = Booked()
@@ -65,6 +68,8 @@ class Columns:
     num_prefills: Floats
     prefill_tokens: Floats
     prefill_seconds: Floats
+    num_long: Floats
+    short_tokens: Floats
     num_starting: Floats
     busy_until: Floats
     queued_seconds: Floats
@@ -113,15 +118,13 @@ class _Row:
 
 
 class FleetTable:
-    """Who is usable, and how loaded. `keys` names the rows; an empty one is nobody's.
-
-    `generation` grows when a row gets another worker.
+    """Who is usable, and how loaded. `keys` names the rows; an empty one is nobody's. It is another
+    object once a row gets another worker.
     """
 
     def __init__(self) -> None:
         self.columns = Columns.of_size(FIRST_ROWS)
         self.keys: tuple[str, ...] = ("",) * FIRST_ROWS
-        self.generation = 0
         self._rows: list[_Row | None] = [None] * FIRST_ROWS
         self._by_key: dict[str, int] = {}
         self._kinds: dict[tuple[str, str], int] = {}
@@ -178,7 +181,6 @@ class FleetTable:
             self._rows[row] = None
             self.columns.clear(row)
             self.keys = (*self.keys[:row], "", *self.keys[row + 1 :])
-            self.generation += 1
 
     def report(self, key: str, report: worker_pb2.LoadReport, now: float) -> None:
         """It says how loaded it is. Unknown ones are passed over."""
@@ -210,6 +212,8 @@ class FleetTable:
         row.booked = booked
         columns.num_legs[number] = booked.num_legs
         columns.num_prefills[number] = booked.num_prefills
+        columns.num_long[number] = booked.num_long
+        columns.short_tokens[number] = booked.short_tokens
         columns.prefill_tokens[number] = booked.prefill_tokens
         columns.prefill_seconds[number] = booked.prefill_seconds
         columns.num_starting[number] = booked.num_starting
@@ -305,7 +309,6 @@ class FleetTable:
         )
         self._by_key[facts.key] = row
         self._rows[row] = _Row(facts, rates)
-        self.generation += 1
         columns = self.columns
         columns.kind[row] = self._kind_of(facts)
         columns.block_size[row] = facts.layout.block_size

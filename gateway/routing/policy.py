@@ -41,7 +41,7 @@ POLICIES: Mapping[str, RoutingPolicy] = MappingProxyType(
     {
         "default": RoutingPolicy(
             prefill=ProfilePolicy(
-                scorers={"prefix": 1.0, "predicted": 0.4, "session": 0.02, "lora": 0.1}
+                scorers={"prefix": 1.0, "predicted": 0.7, "session": 0.02, "lora": 0.1}
             ),
             decode=ProfilePolicy(
                 filters=("capacity", "credit"),

@@ -40,11 +40,16 @@ class Profile:
         }
         self._picker: Picker = PICKERS[policy.picker]()
 
+    def passes(self, scene: Scene) -> Flags:
+        """Whom the filters leave."""
+        flags = np.ones(len(scene.table.keys), bool)
+        for keeps in self._filters.values():
+            flags &= keeps(scene)
+        return flags
+
     def choose(self, scene: Scene, may: Flags) -> Choice | None:
         """Of the rows that `may`; None if none is left."""
-        for passes in self._filters.values():
-            may = may & passes(scene)
-        rows = np.flatnonzero(may)
+        rows = np.flatnonzero(may & self.passes(scene))
         if not len(rows):
             return None
         total = np.zeros(len(rows))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from gateway.routing.decider import Decider, Forecast, Verdict, Way
-from gateway.routing.fleet_table import FleetTable
+from gateway.routing.fleet_table import Flags, FleetTable
 from gateway.routing.pair_table import PairTable
 from gateway.routing.policy import POLICIES, RoutingPolicy
 from gateway.routing.profile import Choice, Profile
@@ -70,7 +70,10 @@ class Router:
     def decode_for(
         self, query: Query, plan_row: int, seconds: float, now: float, without: str = ""
     ) -> Choice | None:
-        """Who takes the KV that `plan_row` computes in so many seconds; None without credit."""
+        """Who takes the KV that `plan_row` computes in so many seconds; None without credit.
+
+        `without`: not this worker.
+        """
         table = self.table
         may = table.columns.can_decode & table.fits(plan_row)
         may[plan_row] = False
@@ -86,6 +89,11 @@ class Router:
             may[self.table.rows[without]] = False
         return self._local.choose(self._scene(query, now), may)
 
+    def accepts(self, row: int, query: Query, way: Way, now: float) -> bool:
+        """Whether the worker may compute this request's prompt at all, by the policy's filters."""
+        profile = self._prefill if way is Way.REMOTE else self._local
+        return bool(profile.passes(self._scene(query, now))[row])
+
     def has_credit(self, row: int, query: Query) -> bool:
         """There is room for it in the worker's cache that is promised to nobody."""
         table = self.table
@@ -98,7 +106,17 @@ class Router:
     def _remote(self, scene: Scene) -> tuple[Choice, Forecast] | None:
         may = self.table.columns.can_prefill & self.table.has_partner()
         choice = self._prefill.choose(scene, may)
-        return (choice, self._remote_forecast(scene, choice.row)) if choice else None
+        if choice is None or not self._partners(scene, choice.row).any():
+            return None
+        return choice, self._remote_forecast(scene, choice.row)
+
+    def _partners(self, scene: Scene, row: int) -> Flags:
+        """Who could decode what this row computes, once there is room."""
+        columns = self.table.columns
+        partners = columns.can_decode & self.table.fits(row)
+        partners &= columns.kv_tokens >= scene.query.num_prompt_tokens
+        partners[row] = False
+        return partners
 
     def _local_forecast(self, scene: Scene, row: int) -> Forecast:
         columns = self.table.columns
@@ -112,7 +130,7 @@ class Router:
     def _remote_forecast(self, scene: Scene, row: int) -> Forecast:
         seconds = float(scene.compute_seconds[row])
         paired = replace(scene, source=row, source_seconds=seconds)
-        targets = self.table.columns.can_decode & self.table.fits(row)
+        targets = self._partners(scene, row)
         late = float(paired.late_seconds[targets].min())
         step = float(scene.step_seconds[targets].min())
         # The last token of the prompt is computed where it is decoded.

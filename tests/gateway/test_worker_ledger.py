@@ -11,7 +11,7 @@ def test_it_sums_up_what_is_open_on_each_worker() -> None:
     ledger.open(Booking("d", "a", 0, 0.0, 100))
     ledger.open(Booking("d", "b", 10, 0.5, 50))
     ledger.open(Booking("p", "prefill:a", 10, 0.25, 10))
-    assert ledger.booked("d") == Booked(2, 0, 1, 10, 0.5, 150)
+    assert ledger.booked("d") == Booked(2, 0, 1, 10, 0.5, 150, 0, 10)
     assert ledger.legs("d") == ("a", "b")
     assert repr(ledger) == "<WorkerLedger d: 2, p: 1>"
     ledger.check_integrity()

@@ -12,10 +12,11 @@ from fleet.block_replica import BlockReplica
 from fleet.prefix_index import PrefixIndex
 from gateway.routing.decider import Mode, Way
 from gateway.routing.dispatcher import AHEAD_SECONDS, PATIENCE_SECONDS
-from gateway.routing.fleet_table import Booked
+from gateway.routing.fleet_table import Booked, FleetTable
 from gateway.routing.prompt_hits import PromptHits
 from tests.gateway.builders import make_report, make_worker
 from tests.gateway.routing.builders import Desk, make_fleet, make_prompt, told
+from tests.proto.builders import FLOAT_LAYOUT
 
 LONG, SHORT = 100_000, 200
 
@@ -299,7 +300,7 @@ def test_who_waits_for_a_lost_worker_goes_on_with_all_it_has_waited() -> None:
     desk.begin()
     table.put(table.facts(table.rows["p1"]), is_usable=False)
     table.put(make_worker("p2", can_prefill=True), is_usable=True)
-    table.book("p2", Booked(1, 1, 1, 5000, 5.0), 3.0)
+    table.book("p2", Booked(1, 1, 1, 5000, 5.0, num_long=1), 3.0)
     desk.add(make_prompt("late", 2000), 3.0)
     assert desk.begin(3.0) == {}
     assert [item.request_id for item in desk.dispatcher.lanes.lane("p2")] == ["early", "late"]
@@ -480,3 +481,99 @@ def test_whatever_happens_nothing_is_lost_or_started_twice_and_no_room_is_promis
 def queue_of(desk: Desk) -> tuple[list[float], list[float]]:
     columns = desk.table.columns
     return columns.num_queued.tolist(), columns.queued_seconds.tolist()
+
+
+def test_nobody_who_waits_is_forgotten_while_rows_change() -> None:
+    table = make_fleet("d1", "p1")
+    desk = Desk(table, Mode.ALWAYS)
+    for name in ("running", "waiting"):
+        desk.add(make_prompt(name, 2000))
+    desk.begin()
+    table.put(table.facts(table.rows["d1"]), is_usable=False)
+    for number in range(10):
+        table.put(make_worker(f"q{number}", can_prefill=True), is_usable=True)
+    assert desk.begin(1.0) == {}
+    assert desk.dispatcher.num_waiting == 1
+    table.put(make_worker("d2", can_decode=True), is_usable=True)
+    assert list(desk.begin(2.0)) == ["waiting"]
+
+
+def test_a_short_prompt_passes_a_long_one_that_has_waited_long() -> None:
+    desk = Desk(make_fleet("d1", "p1"), Mode.ALWAYS)
+    for number in range(4):
+        desk.add(make_prompt(f"long{number}", 100_000))
+    assert list(desk.begin()) == ["long0"]
+    desk.streams("long0", 100.0)
+    assert list(desk.begin(100.0)) == ["long1"]
+    desk.streams("long1", 200.0)
+    assert list(desk.begin(200.0)) == ["long2"]
+    desk.add(make_prompt("short", 200), 250.0)
+    assert list(desk.begin(250.0)) == ["short"]
+    # And who is long is not held up by those that are short.
+    desk.streams("long2", 251.0)
+    assert list(desk.begin(251.0)) == ["long3"]
+
+
+def test_who_needs_much_room_is_not_overtaken_for_ever() -> None:
+    table = FleetTable()
+    table.put(make_worker("d1", can_decode=True, kv_tokens=10_000), is_usable=True)
+    for key in ("p1", "p2"):
+        table.put(make_worker(key, can_prefill=True), is_usable=True)
+    desk = Desk(table, Mode.ALWAYS)
+    running = [f"small{number}" for number in range(5)]
+    for name in running:
+        desk.add(make_prompt(name, 1000, max_tokens=1000))
+        desk.begin()
+        desk.streams(name, 0.0)
+    desk.add(make_prompt("big", 8000, max_tokens=1000), 0.0)
+    begun: list[str] = []
+    for number in range(60):
+        now = 0.5 * (number + 1)
+        if running:
+            desk.ended(running.pop(0), now)
+        desk.add(make_prompt(f"later{number}", 1000, max_tokens=1000), now)
+        new = list(desk.begin(now))
+        for name in new:
+            desk.streams(name, now)
+        running += [name for name in new if name != "big"]
+        begun += new
+    assert "big" in begun
+
+
+def test_no_prompt_is_taken_over_by_a_worker_that_it_does_not_fit_into() -> None:
+    table = FleetTable()
+    table.put(make_worker("d1", can_decode=True, kv_tokens=100_000), is_usable=True)
+    table.put(make_worker("d2", can_decode=True, kv_tokens=1000), is_usable=True)
+    desk = Desk(table, Mode.AUTO)
+    for name in ("a", "b"):
+        desk.add(make_prompt(name, 20_000))
+    assert desk.begin() == {"a": "d1"}
+
+
+def test_who_has_lost_the_last_partner_is_planned_anew() -> None:
+    table = FleetTable()
+    table.put(make_worker("d1", can_decode=True), is_usable=True)
+    table.put(make_worker("d2", FLOAT_LAYOUT, can_decode=True), is_usable=True)
+    table.put(make_worker("p1", can_prefill=True), is_usable=True)
+    desk = Desk(table, Mode.ALWAYS)
+    desk.add(make_prompt("a", 900_000, max_tokens=140_000))
+    assert desk.begin() == {"a": "p1>d1"}
+    desk.streams("a", 1.0)
+    desk.add(make_prompt("b", 900_000, max_tokens=140_000), 1.0)
+    assert desk.begin(1.0) == {}
+    table.put(table.facts(table.rows["d1"]), is_usable=False)
+    assert desk.begin(2.0) == {"b": "d2"}
+
+
+def test_a_worker_does_not_inherit_the_links_of_the_one_before_it() -> None:
+    table = make_fleet("d1", "p1")
+    desk = Desk(table, Mode.ALWAYS)
+    source, target = table.rows["p1"], table.rows["d1"]
+    pairs = desk.dispatcher.router.pairs
+    pairs.observe(source, target, 1e6, 1.0, 9.0)
+    table.remove("p1")
+    table.put(make_worker("p9", can_prefill=True), is_usable=True)
+    assert table.rows["p9"] == source
+    desk.add(make_prompt("a", 1000))
+    assert desk.begin() == {"a": "p9>d1"}
+    assert pairs.rate(source, target) == 0
