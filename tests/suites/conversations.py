@@ -4,9 +4,9 @@
 
 A fleet of its own with real engines: two prefill and two decode workers, two gateways over one
 Valkey, asked by turns. The gateways are ended and started again in the middle. What engines
-computed is their workers' own count: of one turn after the other, and of all conversations at
-once. Fails if it is more than the new part, from the beginning of the block that it begins in,
-or if an answer is not that of one worker which has nothing cached.
+computed is their workers' own count: of a turn of one conversation by itself, and of those of
+three others at once. Fails if it is more than the new part, from the beginning of the block
+that it begins in, or if an answer is not that of one worker which has nothing cached.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import os
 import random
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -40,7 +41,8 @@ DTYPE = "float32"
 ANSWER_TOKENS = 40
 GATEWAYS = ("gateway-0", "gateway-1")
 MODES = ("always", "auto")
-NAMES = ("Ann", "Ben", "Cleo")
+ALONE = ("Ann",)
+AT_ONCE = ("Ben", "Cleo", "Dora")
 MAX_MINUTES = 12.0
 # Of blocks that workers hold, and of those that the index has.
 AUDIT_LIMIT = 0.01
@@ -141,16 +143,16 @@ class Session:
         self._gateways: tuple[Gateway, ...] = ()
 
     def hold(self) -> list[Turn]:
-        """The turns that were asked one by one."""
+        """All of their turns."""
         tell(f"{self._mode}: starting two gateways")
         self._gateways = self._fleet.start_gateways(GATEWAYS, self._flags)
-        single = [Dialogue(self._script(f"{name} the first")) for name in NAMES]
-        crowd = [Dialogue(self._script(f"{name} the second")) for name in NAMES]
+        alone, at_once = (
+            [Dialogue(self._script(name)) for name in names] for names in (ALONE, AT_ONCE)
+        )
         for number in range(1, self._options.turns + 1):
             tell(f"{self._mode}: turn {number} of {self._options.turns}")
-            for index, each in enumerate(single):
-                self._ask([each], f"{self._mode}, one after the other", number + index)
-            self._ask(crowd, f"{self._mode}, at once", number)
+            self._ask(alone, f"{self._mode}, by itself", number)
+            self._ask(at_once, f"{self._mode}, at once", number)
             if number == self._options.turns // 2:
                 self._restart()
         self._study.audits[self._mode] = list(map(audit, self._gateways))
@@ -158,10 +160,11 @@ class Session:
             if max(found["share_lacking"], found["share_wrong"]) > AUDIT_LIMIT:
                 self._study.problems.append(f"{self._mode}: the index is not what workers hold")
         self._fleet.stop(*GATEWAYS)
-        return [turn for each in single for turn in each.turns]
+        return [turn for each in (*alone, *at_once) for turn in each.turns]
 
     def _script(self, name: str) -> Script:
-        return Script.make(f"{name} {self._mode}", self._options.seed, self._options.turns)
+        seed, num_turns = self._options.seed, self._options.turns
+        return Script.make(f"{name}, of {self._mode}", seed, num_turns)
 
     def _restart(self) -> None:
         tell(f"{self._mode}: ending the gateways, and starting them again")
@@ -208,7 +211,7 @@ class Dialogue:
         found = gather([answer], [answer["choices"][0]])
         self._messages.append({"role": "assistant", "content": found.text})
         before = self.turns[-1] if self.turns else None
-        short = self._script.name.split()[0]
+        short = self._script.name.partition(",")[0]
         route = response.headers["x-baton-route"]
         self.turns.append(Turn.after(before, short, name, found.prompt_ids, found.ids, route))
         return self.turns[-1]
@@ -225,7 +228,12 @@ def audit(gateway: Gateway) -> Mapping[str, Any]:
 def check(fleet: WideFleet, heard: Sequence[Turn], study: Study) -> None:
     """Asks for some of the answers again, each of one worker under a salt of its own."""
     last = max(turn.number for turn in heard)
-    chosen = [turn for turn in heard if turn.number in (last // 2, last // 2 + 1, last)]
+    middle = (last // 2, last // 2 + 1)
+    chosen = [
+        turn
+        for turn in heard
+        if turn.number == last or (turn.conversation in ALONE and turn.number in middle)
+    ]
     tell(f"asking for {len(chosen)} answers again, where nothing is cached")
     (gateway,) = fleet.start_gateways(["gateway-cold"], {"disaggregation": "never"})
 
@@ -260,7 +268,7 @@ def differing(turns: Sequence[Turn], answers: Sequence[tuple[int, ...]]) -> Iter
 
 
 def tell(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
     sys.stderr.flush()
 
 

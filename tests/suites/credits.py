@@ -1,6 +1,6 @@
 """More long prompts than decode caches can hold: room is promised before a prompt is computed.
 
-    python -m tests.suites.credits [--requests 40] [--blocks 34] [--seed N]
+    python -m tests.suites.credits [--requests 40] [--blocks 40] [--seed N]
 
 A fleet of its own with real engines, one prefill and two decode workers with small caches. Waves
 of prompts of 1,000 to 2,000 tokens come at once: with a limit to their answers, from one gateway
@@ -58,7 +58,7 @@ def main() -> int:
     segments_before = abandoned_segments()
     try:
         with bounded(MAX_MINUTES), log_folder(options.logs) as folder:
-            problems += run(options, folder, results)
+            problems.extend(run(options, folder, results))
     except TooLong as error:
         problems.append(str(error))
     except KeyboardInterrupt:
@@ -79,7 +79,7 @@ def parse() -> argparse.Namespace:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--requests", type=int, default=40, help="in a wave (default: 40)")
     parser.add_argument(
-        "--blocks", type=int, default=34, help="of 128 tokens in a decode cache (default: 34)"
+        "--blocks", type=int, default=40, help="of 128 tokens in a decode cache (default: 40)"
     )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument(
@@ -105,7 +105,9 @@ def run(options: argparse.Namespace, folder: Path, results: list[Result]) -> Ite
             for wave in asked:
                 if wave.longest == longest:
                     results.append(send(wave, gateways, options.seed))
-                    yield from (f"{wave.name}: {each}" for each in results[-1].problems())
+                    for problem in results[-1].problems():
+                        tell(f"problem: {problem}")
+                        yield f"{wave.name}: {problem}"
             fleet.stop(*GATEWAYS)
     if left := marked(fleet.mark):
         yield f"processes are left: {left}"
@@ -215,7 +217,7 @@ def watching(gateways: Sequence[Gateway]) -> Iterator[Watch]:
 
 
 def tell(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
     sys.stderr.flush()
 
 

@@ -28,12 +28,13 @@ class Wave:
     is_limited: bool
 
     def prompts(self, seed: int) -> tuple[Prompt, ...]:
-        """Of which no two begin alike."""
+        """Of which no two begin alike. Shorter ones are likelier."""
         dice = random.Random(f"{seed} {self.name}")
         found = []
         for number in range(self.num_prompts):
             name = f"{seed} {self.name} {number}"
-            num_tokens = dice.randint(*self.prompt_tokens)
+            shortest, longest = self.prompt_tokens
+            num_tokens = round(dice.triangular(shortest, longest, shortest))
             limit = dice.randint(*ANSWER_TOKENS)
             if not self.is_limited:
                 limit = self.longest - num_tokens
