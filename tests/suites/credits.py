@@ -3,10 +3,10 @@
     python -m tests.suites.credits [--requests 40] [--blocks 40] [--seed N]
 
 A fleet of its own with real engines, one prefill and two decode workers with small caches. Waves
-of prompts of 1,000 to 2,000 tokens come at once: with a limit to their answers, from one gateway
-and from two that know nothing of each other, and without. Fails if a request is not answered in
-full, a running one was preempted, a load or a send has failed, a prompt came to its decode
-worker otherwise than by hand-off, or a token of a prompt was computed twice.
+of prompts come at once: many short ones; 1,000 to 2,000 tokens with a limit to their answers, from
+one gateway and from two that know nothing of each other; and without a limit. Fails if a request
+is not answered in full, a running one was preempted, a load or a send has failed, a prompt came
+to its decode worker otherwise than by hand-off, or a token of a prompt was computed twice.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.suites.credits", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--requests", type=int, default=40, help="in a wave (default: 40)")
+    parser.add_argument("--only", default="", metavar="WORDS", help="waves whose name has them")
     parser.add_argument(
         "--blocks", type=int, default=40, help="of 128 tokens in a decode cache (default: 40)"
     )
@@ -98,7 +99,7 @@ def run(options: argparse.Namespace, folder: Path, results: list[Result]) -> Ite
         common = {"max-model-len": MAX_MODEL_LEN}
         small = {"engine-args": f"--num-gpu-blocks-override {options.blocks}"}
         fleet.start(1, 2, {"prefill": common, "decode": {**common, **small}})
-        asked = waves(options.requests)
+        asked = [wave for wave in waves(options.requests) if options.only in wave.name]
         for longest in dict.fromkeys(wave.longest for wave in asked):
             flags = {"disaggregation": "always", "max-model-len": longest}
             gateways = fleet.start_gateways(GATEWAYS, flags)
@@ -139,15 +140,17 @@ def send(wave: Wave, gateways: Sequence[Gateway], seed: int) -> Result:
 def ask_all(gateways: Sequence[Gateway], prompts: Sequence[Prompt]) -> list[Outcome]:
     """By turns to each gateway."""
     limits = httpx.Limits(max_connections=len(prompts))
-    with (
-        httpx.Client(timeout=PATIENCE_SECONDS, trust_env=False, limits=limits) as http,
-        ThreadPoolExecutor(len(prompts)) as threads,
-    ):
+    threads = ThreadPoolExecutor(len(prompts))
+    with httpx.Client(timeout=PATIENCE_SECONDS, trust_env=False, limits=limits) as http:
         asked = [
             threads.submit(ask, http, gateways[number % len(gateways)], prompt, stream=True)
             for number, prompt in enumerate(prompts)
         ]
-        return [each.result() for each in asked]
+        try:
+            return [each.result() for each in asked]
+        finally:
+            # Whoever still waits when this is interrupted ends with the fleet.
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 def totals(gateways: Sequence[Gateway]) -> Totals:

@@ -45,6 +45,8 @@ class Wave:
 def waves(num_prompts: int) -> tuple[Wave, ...]:
     """Without a limit, an answer is as long as the model lets it be: 100 to 200 tokens."""
     return (
+        # In such short ones, what a last block has beyond them counts most.
+        Wave("short, one gateway", 1, 2 * num_prompts, (30, 60), 2304, True),
         Wave("limits, one gateway", 1, num_prompts, (1000, 2000), 2304, True),
         Wave("limits, two gateways", 2, num_prompts, (1000, 2000), 2304, True),
         Wave("no limits, two gateways", 2, num_prompts, (1200, 1300), 1400, False),

@@ -18,7 +18,7 @@ from tests.suites.overload import (
 )
 from tests.suites.wide_fleet import places
 
-WAVE = waves(4)[0]
+WAVE = waves(4)[1]
 TOTALS = Totals(5000, 0, 0, 0, {"moved": 4.0, "revoked": 0.0})
 MOMENT = Moment(1.0, 3, 1, 0, 0.8, 0.9)
 RESULT = Result(WAVE, 5000, 4, (), 60.0, TOTALS, (MOMENT,))
@@ -28,14 +28,14 @@ RESULT = Result(WAVE, 5000, 4, (), 60.0, TOTALS, (MOMENT,))
 def test_prompts_are_the_same_for_the_same_seed_and_share_nothing(wave: Wave) -> None:
     prompts = wave.prompts(1)
     assert prompts == wave.prompts(1) != wave.prompts(2)
-    assert len({prompt.ids[:8] for prompt in prompts}) == len(prompts) == 40
+    assert len({prompt.ids[:8] for prompt in prompts}) == len(prompts) == wave.num_prompts
     for prompt in prompts:
         assert ANSWER_TOKENS[0] <= prompt.max_tokens <= ANSWER_TOKENS[1]
         assert len(prompt.ids) + prompt.max_tokens <= wave.longest
 
 
 def test_without_limits_an_answer_may_be_as_long_as_the_model_lets_it() -> None:
-    wave = waves(10)[2]
+    wave = waves(10)[-1]
     assert {len(prompt.ids) + prompt.max_tokens for prompt in wave.prompts(1)} == {wave.longest}
 
 
