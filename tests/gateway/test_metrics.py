@@ -27,7 +27,7 @@ def gauges(queue, entries, is_current, gain):
     table = SimpleNamespace(columns=SimpleNamespace(queued_seconds=seconds))
     decider = SimpleNamespace(gain_seconds=lambda: gain)
     router = SimpleNamespace(decider=decider)
-    dispatcher = SimpleNamespace(lanes=range(queue), table=table, router=router)
+    dispatcher = SimpleNamespace(num_waiting=queue, table=table, router=router)
     replica = SimpleNamespace(table=SimpleNamespace(num_entries=entries))
     blocks = SimpleNamespace(replica=replica, is_current=is_current)
     RoutingGauges(CollectorRegistry(), dispatcher, blocks)
