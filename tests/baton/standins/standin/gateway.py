@@ -32,6 +32,11 @@ def main() -> None:
         "dtype",
         "dispatch",
         "processes",
+        "routing",
+        "disaggregation",
+        "ttft-goal-seconds",
+        "itl-goal-seconds",
+        "control-share",
     ):
         parser.add_argument(f"--{flag}", required=True)
     parser.add_argument("--expect-prefill", type=int, required=True)
