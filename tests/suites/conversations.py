@@ -90,7 +90,7 @@ def main() -> int:
     except TooLong as error:
         study.problems.append(str(error))
     except KeyboardInterrupt:
-        return 130
+        study.problems.append("interrupted")
     if left := abandoned_segments() - segments_before:
         study.problems.append(f"shared memory is left: {sorted(left)}")
     study.save(options.json)

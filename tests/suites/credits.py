@@ -45,7 +45,7 @@ GATEWAYS = ("gateway-0", "gateway-1")
 HANDOFFS = ("moved", "local", "revoked", "refused", "failed")
 # Prompt and answer together, of the longest.
 MAX_MODEL_LEN = 2304
-SAMPLE_SECONDS = 0.5
+SAMPLE_SECONDS = 1.0
 MAX_MINUTES = 12.0
 
 
@@ -62,7 +62,7 @@ def main() -> int:
     except TooLong as error:
         problems.append(str(error))
     except KeyboardInterrupt:
-        return 130
+        problems.append("interrupted")
     if left := abandoned_segments() - segments_before:
         problems.append(f"shared memory is left: {sorted(left)}")
     options.json.parent.mkdir(parents=True, exist_ok=True)
