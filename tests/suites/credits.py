@@ -161,7 +161,8 @@ def totals(gateways: Sequence[Gateway]) -> Totals:
         sum(report.computed.values()),
         report.preemptions,
         report.loads_failed,
-        report.sends_failed,
+        report.sends_failed - report.sends_revoked,
+        report.sends_revoked,
         {name: sum(page.handoffs(name) for page in pages) for name in HANDOFFS},
     )
 

@@ -69,12 +69,15 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Of a fleet, since it was started."""
+    """Of a fleet, since it was started. `taken_back`: hand-offs that a gateway began anew, since
+    another one had been promised the room; `sends_failed` are without them.
+    """
 
     computed: int
     preemptions: int
     loads_failed: int
     sends_failed: int
+    taken_back: int
     handoffs: Mapping[str, float]
 
     def since(self, before: Totals) -> Totals:
@@ -83,6 +86,7 @@ class Totals:
             self.preemptions - before.preemptions,
             self.loads_failed - before.loads_failed,
             self.sends_failed - before.sends_failed,
+            self.taken_back - before.taken_back,
             {name: number - before.handoffs.get(name, 0) for name, number in self.handoffs.items()},
         )
 
@@ -117,6 +121,7 @@ class Result:
             (totals.preemptions, "preemptions"),
             (totals.loads_failed, "loads failed"),
             (totals.sends_failed, "sends failed"),
+            (totals.taken_back * (self.wave.num_gateways == 1), "hand-offs were taken back"),
             (max(0, totals.computed - self.needed), "prompt tokens were computed twice"),
         ):
             if count:
@@ -137,6 +142,7 @@ class Result:
             str(totals.preemptions),
             str(totals.loads_failed),
             str(totals.sends_failed),
+            str(totals.taken_back),
             f"{totals.handoffs.get(MOVED, 0):.0f}",
             f"{others:.0f}",
             f"{totals.computed:,}",
@@ -147,8 +153,8 @@ class Result:
 
 
 HEADING = (
-    *("wave", "answered", "errors", "preemptions", "loads failed", "sends failed", "moved"),
-    *("not moved", "computed", "needed", "most KV in use", "took"),
+    *("wave", "answered", "errors", "preemptions", "loads failed", "sends failed"),
+    *("taken back", "moved", "not moved", "computed", "needed", "most KV in use", "took"),
 )
 TIMES = 8
 

@@ -19,7 +19,7 @@ from tests.suites.overload import (
 from tests.suites.wide_fleet import places
 
 WAVE = waves(4)[1]
-TOTALS = Totals(5000, 0, 0, 0, {"moved": 4.0, "revoked": 0.0})
+TOTALS = Totals(5000, 0, 0, 0, 0, {"moved": 4.0, "revoked": 0.0})
 MOMENT = Moment(1.0, 3, 1, 0, 0.8, 0.9)
 RESULT = Result(WAVE, 5000, 4, (), 60.0, TOTALS, (MOMENT,))
 
@@ -51,6 +51,7 @@ def test_all_well_is_no_problem() -> None:
         (replace(RESULT, totals=replace(TOTALS, preemptions=2)), "2 preemptions"),
         (replace(RESULT, totals=replace(TOTALS, loads_failed=1)), "1 loads failed"),
         (replace(RESULT, totals=replace(TOTALS, sends_failed=1)), "1 sends failed"),
+        (replace(RESULT, totals=replace(TOTALS, taken_back=1)), "1 hand-offs were taken back"),
         (replace(RESULT, needed=4990), "10 prompt tokens were computed twice"),
         (
             replace(RESULT, totals=replace(TOTALS, handoffs={"moved": 4.0, "local": 1.0})),
@@ -63,9 +64,14 @@ def test_what_must_not_be_is_one_problem(result: Result, problem: str) -> None:
     assert list(result.problems()) == [problem]
 
 
+def test_of_two_gateways_one_may_find_the_room_taken() -> None:
+    wave = replace(WAVE, num_gateways=2)
+    assert not list(replace(RESULT, wave=wave, totals=replace(TOTALS, taken_back=1)).problems())
+
+
 def test_totals_are_since_an_earlier_moment() -> None:
-    later = Totals(7000, 1, 0, 0, {"moved": 9.0, "revoked": 0.0})
-    assert later.since(TOTALS) == Totals(2000, 1, 0, 0, {"moved": 5.0, "revoked": 0.0})
+    later = Totals(7000, 1, 0, 0, 0, {"moved": 9.0, "revoked": 0.0})
+    assert later.since(TOTALS) == Totals(2000, 1, 0, 0, 0, {"moved": 5.0, "revoked": 0.0})
 
 
 def test_the_table_has_a_line_for_each_wave_and_its_queue() -> None:

@@ -9,6 +9,7 @@ from tests.system.exchange import client
 from tests.system.waiting import wait_until
 
 SETTLE_SECONDS = 20.0
+REVOKED = "send_revoked"
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -21,8 +22,11 @@ class Work(msgspec.Struct, frozen=True):
 
 
 class Moved(msgspec.Struct, frozen=True):
+    """`failures`: by send_, load_ and cause."""
+
     sends_failed: int
     loads_failed: int
+    failures: dict[str, int]
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -94,6 +98,11 @@ class WorkReport(msgspec.Struct, frozen=True):
     @property
     def sends_failed(self) -> int:
         return sum(each.load.transfers.sends_failed for each in self.workers)
+
+    @property
+    def sends_revoked(self) -> int:
+        """Those of them that a gateway ended."""
+        return sum(each.load.transfers.failures.get(REVOKED, 0) for each in self.workers)
 
 
 def computed_between(before: WorkReport, after: WorkReport) -> dict[str, int]:
