@@ -192,9 +192,12 @@ class Dispatcher:
         nothing = np.zeros(len(self.table.keys))
         cached, below = self._hits.of(request.block_keys) if self._hits else (nothing, nothing)
         expected = self.lengths.expected if request.max_tokens is None else request.max_tokens
+        # Room is taken by whole blocks.
+        block_size = max(self.table.block_sizes(), default=1)
+        num_blocks = -(-(request.num_prompt_tokens + expected) // block_size)
         return Query(
             request.num_prompt_tokens,
-            request.num_prompt_tokens + expected,
+            num_blocks * block_size,
             cached,
             below,
             request.can_hand_off,

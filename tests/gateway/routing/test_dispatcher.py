@@ -28,7 +28,7 @@ def test_an_idle_fleet_begins_at_once() -> None:
     placement = desk.placements["a"]
     assert placement.num_tokens == 1000
     assert placement.seconds == pytest.approx(1.0, rel=0.05)
-    assert placement.kv_tokens == 1010
+    assert placement.kv_tokens == 1024
     assert repr(desk.dispatcher.lanes) == "<Lanes 0 waiting for 0 workers>"
 
 
@@ -139,12 +139,13 @@ def test_who_is_withdrawn_never_begins() -> None:
 
 
 def test_nothing_begins_without_room_for_its_answer() -> None:
-    desk = Desk(make_fleet(kv_tokens=2000), Mode.ALWAYS)
+    desk = Desk(make_fleet(kv_tokens=2048), Mode.ALWAYS)
     desk.add(make_prompt("a", 1000, 500))
     desk.begin()
     desk.streams("a", 1.0)
-    desk.add(make_prompt("b", 400, 101), 1.0)
-    desk.add(make_prompt("c", 400, 100), 1.0)
+    # By whole blocks of 16 tokens.
+    desk.add(make_prompt("b", 400, 145), 1.0)
+    desk.add(make_prompt("c", 400, 144), 1.0)
     assert desk.begin(1.0) == {"c": "p1>d1"}
     desk.ended("c", 2.0)
     desk.ended("a", 2.0)

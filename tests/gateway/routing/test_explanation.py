@@ -22,7 +22,7 @@ def test_it_says_who_was_taken_and_what_spoke_for_them() -> None:
     assert content["computed_by"] == "p1/7"
     assert content["decoded_by"] in ("d1/1", "d2/1")
     assert content["prompt_tokens"] == content["uncached_tokens"] == 1000
-    assert content["kv_tokens"] == 1010
+    assert content["kv_tokens"] == 1024
     assert content["compute"]["taken"] == "p1/7"
     candidates = content["decode"]["candidates"]
     assert {each["worker"] for each in candidates} == {"d1/1", "d2/1"}
