@@ -14,6 +14,7 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.metrics.stats import SchedulerStats
 
 from worker.engine_blocks import BlockPublisher
+from worker.engine_warm_up import WARM_UP
 from worker.work import Work
 
 
@@ -62,6 +63,9 @@ class QuietScheduler(Scheduler):  # type: ignore[misc]
         now = time.monotonic()
         seconds = now - max(started_at, self._ended_at)
         self._ended_at = now
+        if all(name.startswith(WARM_UP) for name in output.num_scheduled_tokens):
+            # It takes seconds for a few tokens, and tells nothing of how fast the worker is.
+            return
         num_prefill = num_cached = 0
         new = {each.req_id: each.num_computed_tokens for each in output.scheduled_new_reqs}
         for request_id, num_tokens in output.num_scheduled_tokens.items():

@@ -12,11 +12,13 @@ from worker.errors import EngineNotStarted
 
 WARM_UP_SECONDS = 120.0
 PROMPT = (1, 2, 3, 4)
+# So begin the names of these requests, and of no others.
+WARM_UP = "warm-up-"
 
 
 async def warm_up(core: AsyncMPClient) -> None:
     """Has everything built that vLLM builds at its first use. Raises EngineNotStarted."""
-    waiting = {f"warm-up-{i}": sampling for i, sampling in enumerate(warm_up_samplings())}
+    waiting = {f"{WARM_UP}{i}": sampling for i, sampling in enumerate(warm_up_samplings())}
     for name, sampling in waiting.items():
         await core.add_request_async(warm_up_request(name, sampling))
     try:

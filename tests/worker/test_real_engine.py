@@ -110,6 +110,20 @@ async def test_a_worker_is_what_it_describes(worker: RunningWorker) -> None:
     await gateway.close()
 
 
+async def test_what_an_engine_computes_to_get_warm_is_no_work(worker: RunningWorker) -> None:
+    gateway = Gateway(worker.member.address)
+    await gateway.greet(worker.member.vllm_version)
+    await gateway.submit(make_submit("first", frames=[encode_request(PROMPT)]))
+    assert (await finish(gateway, "first")).finish == "length"
+    work = worker_pb2.Work()
+    while not work.decode_steps:
+        await gateway.send(ping=worker_pb2.Ping(number=1))
+        work = (await gateway.read_next("pong")).pong.load.work
+    assert (work.prefill_steps, work.prefill_tokens) == (1, len(PROMPT))
+    assert work.mixed_steps == 0
+    await gateway.close()
+
+
 async def test_requests_that_would_harm_the_engine_fail_alone(worker: RunningWorker) -> None:
     harmful = {
         "garbage": b"\xc1 no msgpack",
