@@ -117,7 +117,7 @@ async def test_what_an_engine_computes_to_get_warm_is_no_work(worker: RunningWor
     assert (await finish(gateway, "first")).finish == "length"
     work = worker_pb2.Work()
     while not work.decode_steps:
-        await gateway.send(ping=worker_pb2.Ping(number=1))
+        await gateway.send(ping=worker_pb2.Ping(nonce=1))
         work = (await gateway.read_next("pong")).pong.load.work
     assert (work.prefill_steps, work.prefill_tokens) == (1, len(PROMPT))
     assert work.mixed_steps == 0
