@@ -135,7 +135,7 @@ class Dispatcher:
         query.cached[row] = request.num_prompt_tokens - 1
         plan = self.router.plan_on(row, query, Verdict(Way.LOCAL), now)
         self._requests[request.request_id] = request
-        self._put(request, query, plan, now, now)
+        self._put(request, query, plan, now, now, is_pinned=True)
         return True
 
     def withdraw(self, request_id: str) -> None:
@@ -205,7 +205,16 @@ class Dispatcher:
             request.lora,
         )
 
-    def _put(self, request: Request, query: Query, plan: Plan, since: float, now: float) -> None:
+    def _put(
+        self,
+        request: Request,
+        query: Query,
+        plan: Plan,
+        since: float,
+        now: float,
+        *,
+        is_pinned: bool = False,
+    ) -> None:
         worker = self.table.keys[plan.row]
         priority = max(-MOST_PRIORITY, min(MOST_PRIORITY, request.priority))
         rank = since + AGING_SECONDS * plan.seconds + PRIORITY_SECONDS * priority
@@ -224,6 +233,7 @@ class Dispatcher:
                 query,
                 plan.verdict,
                 plan.choice,
+                is_pinned,
             )
         )
 
@@ -312,6 +322,8 @@ class Dispatcher:
         columns = self.table.columns
         way = Way.REMOTE if columns.can_prefill[row] else Way.LOCAL
         mode = self.router.decider.mode
+        if item.is_pinned:
+            return None
         if way is Way.REMOTE and (not item.query.can_hand_off or mode.value == "never"):
             return None
         if way is Way.LOCAL and (mode.value == "always" and item.verdict.way is Way.REMOTE):
@@ -337,7 +349,7 @@ class Dispatcher:
     def _gap_tokens(self, item: Waiting, row: int) -> int:
         """Of its prompt, what was expected to be in the worker's cache by now and is not."""
         expected = min(int(item.query.cached[row]), item.query.num_prompt_tokens - 1)
-        if not expected or not self._hits:
+        if not expected or not self._hits or item.is_pinned:
             return 0
         keys = self._requests[item.request_id].block_keys
         return max(0, expected - self._hits.held_tokens(item.worker, keys))

@@ -15,7 +15,8 @@ from gateway.routing.scene import Query
 class Waiting:
     """One request, planned for `worker`, whose own time it would take `seconds` of.
 
-    `rank`: the least goes first. `decode`: the worker that it must be decoded on, if any.
+    `rank`: the least goes first. `is_pinned`: its prompt is on that worker already, whatever the
+    index knows.
     """
 
     request_id: str
@@ -27,6 +28,7 @@ class Waiting:
     query: Query = field(repr=False)
     verdict: Verdict = field(repr=False)
     choice: Choice | None = field(default=None, repr=False)
+    is_pinned: bool = False
 
 
 @dataclass(slots=True)

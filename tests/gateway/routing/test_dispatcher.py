@@ -578,3 +578,11 @@ def test_a_worker_does_not_inherit_the_links_of_the_one_before_it() -> None:
     desk.add(make_prompt("a", 1000))
     assert desk.begin() == {"a": "p9>d1"}
     assert pairs.rate(source, target) == 0
+
+
+def test_a_follower_goes_nowhere_but_to_its_prompt_whatever_the_index_knows() -> None:
+    table = make_fleet("d1", "p1")
+    desk = Desk(table, Mode.ALWAYS, hits=PromptHits(make_index("d1 p1"), table))
+    table.book("d1", Booked(4, 4, 4, 40_000, 40.0, num_long=4), 0.0)
+    assert desk.dispatcher.add_to("d1", make_prompt("1_x", 1601, block_keys=keys_of(1, 100)), 0.0)
+    assert desk.begin() == {"1_x": "d1"}
