@@ -20,7 +20,7 @@ UP_FLAGS = $(if $(PREFILL),--prefill $(PREFILL)) $(if $(DECODE),--decode $(DECOD
 	$(if $(MODEL),--model "$(MODEL)") $(if $(PORT),--port $(PORT)) \
 	$(if $(filter-out 0 no false,$(DETACH)),--detach) $(ARGS)
 
-.PHONY: help setup up down status handoff replay slow-link soak conversations credits chaos chaos-transfer wire streams decision test lint types check format pins clean
+.PHONY: help setup up down status handoff replay slow-link soak conversations credits chaos chaos-transfer wire streams decision test test-long lint types check format pins clean
 
 help: ## Show this list
 	@echo "Baton: prefill and decode in separate vLLM workers, one OpenAI-compatible endpoint."
@@ -81,6 +81,10 @@ wire: setup ## Compare the wire formats: accuracy, bytes
 test: setup ## Run all tests, real engines included
 	@$(BIN)/baton model fetch
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+test-long: setup ## Run the tests that `make test` leaves out: NIXL
+	@$(BIN)/baton model fetch
+	@exec $(BIN)/python -m pytest -m long $(ARGS)
 
 lint: setup ## Check style and format
 	@$(BIN)/ruff check .

@@ -169,7 +169,10 @@ async def test_who_still_waits_is_counted_and_not_yet_explained(
         for n in range(5)
     ]
     try:
-        page = await page_when(http, "/fleet/decision", lambda page: page["num_waiting"] == 2)
+        lives = served.gateway.book.lives
+        page = await page_when(
+            http, "/fleet/decision", lambda page: page["num_waiting"] == 2 and len(lives) == 5
+        )
         served.gateway._gauges.read()
         values = await metrics(http)
         assert values["baton_queue_requests"] == 2

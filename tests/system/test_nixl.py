@@ -23,7 +23,7 @@ from tests.system.prompts import AT_ONCE, CHUNK_TOKENS, LOST, MATRIX, Prompt, ra
 from tests.system.waiting import wait_until
 from tests.worker.plain_wire import Output, decode_outputs, encode_request
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.system, pytest.mark.timeout(300)]
 
 LENGTHS = ("length-2", "length-127", "length-128", "length-129", "length-640", "length-2048")
 PROMPT = tuple(range(2000, 2300))
