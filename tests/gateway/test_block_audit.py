@@ -9,6 +9,7 @@ import pytest
 
 from fleet.block_news import Batch, Removed, Snapshot, Stored, pack
 from fleet.block_replica import BlockReplica
+from fleet.block_table import BlockTable
 from fleet.tier import Tier
 from gateway import block_audit
 from gateway.block_audit import BlockAudit
@@ -79,6 +80,8 @@ def make_replica(**workers: Iterable[int]) -> BlockReplica:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What is compiled at its first use takes longer than these let anything take.
+    BlockTable.warm_up()
     monkeypatch.setattr(block_audit, "SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(block_audit, "ANSWER_SECONDS", 0.05)
 
