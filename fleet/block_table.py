@@ -62,15 +62,18 @@ class BlockTable:
     @classmethod
     def warm_up(cls) -> None:
         """Has everything compiled; what was compiled once is kept on disk."""
-        table, keys = cls(), np.array([1, 2], np.uint64)
-        for worker in range(2):
-            table.add(worker, Tier.DEVICE, keys)
-        table.match(keys)
-        table.held(0, Tier.DEVICE)
-        table.held_from_first(0, Tier.DEVICE, keys)
-        table.remove(0, Tier.DEVICE, keys)
-        for _ in table.purge(1, Tier.DEVICE):
-            pass
+        own = np.array([1, 2], np.uint64)
+        # What lies in a message that came cannot be written to, which is another type.
+        for keys in (own, np.frombuffer(own.tobytes(), np.uint64)):
+            table = cls()
+            for worker in range(2):
+                table.add(worker, Tier.DEVICE, keys)
+            table.match(keys)
+            table.held(0, Tier.DEVICE)
+            table.held_from_first(0, Tier.DEVICE, keys)
+            table.remove(0, Tier.DEVICE, keys)
+            for _ in table.purge(1, Tier.DEVICE):
+                pass
 
     @property
     def num_blocks(self) -> int:
