@@ -41,19 +41,10 @@ class Audited:
 
 
 @dataclass(frozen=True, slots=True)
-class Audit:
-    num_held: int = 0
-    num_lacking: int = 0
-    num_wrong: int = 0
-    share_lacking: float = 0.0
-    share_wrong: float = 0.0
-    workers: dict[str, Audited] = field(default_factory=dict)
+class Audit(Audited):
+    """Of all workers together, and of each."""
 
-    @property
-    def total(self) -> Audited:
-        return Audited(
-            self.num_held, self.num_lacking, self.num_wrong, self.share_lacking, self.share_wrong
-        )
+    workers: dict[str, Audited] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +126,7 @@ def audit_cells(audit: Audit | None, worker: str = "") -> tuple[str, ...]:
     """Of one worker, or of all."""
     if audit is None:
         return ()
-    audited = audit.workers.get(worker, Audited()) if worker else audit.total
+    audited = audit.workers.get(worker, Audited()) if worker else audit
     if audited.num_held is None:
         return ("no answer", UNKNOWN, UNKNOWN)
     return (

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import urllib.request
 from dataclasses import dataclass, field
 
-import msgspec
+from baton.errors import NoAnswer
+from baton.gateway_page import fetch, read
 
 ANSWER_SECONDS = 5.0
 
@@ -40,10 +40,7 @@ class FleetView:
 
 def view_fleet(url: str) -> FleetView | None:
     """None if the gateway does not answer, or not as one."""
-    # No proxy: the gateway is on this machine.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"{url}/fleet/workers?fresh=1", timeout=ANSWER_SECONDS) as answer:
-            return msgspec.json.decode(answer.read(), type=FleetView)
-    except (OSError, ValueError):
+        return read(fetch(url, "/fleet/workers?fresh=1", ANSWER_SECONDS), FleetView)
+    except NoAnswer:
         return None

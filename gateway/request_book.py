@@ -13,8 +13,9 @@ from gateway.actions import Action, Fail
 from gateway.errors import NoDecodeWorker, RequestError, WorkerFull, WorkerLost
 from gateway.request import Request
 from gateway.request_life import Costs, Dispatch, Outcome, RequestLife, Stage
-from gateway.routing.dispatcher import Dispatcher, Placement
+from gateway.routing.dispatcher import Dispatcher
 from gateway.routing.experience import Experience
+from gateway.routing.placement import Placement
 from gateway.siblings import Siblings
 from gateway.ticket_office import TicketOffice
 from gateway.timeouts import Timeouts
@@ -38,6 +39,10 @@ class RequestBook:
     _prefills: dict[str, RequestLife] = field(default_factory=dict)
     _siblings: dict[str, Siblings] = field(default_factory=dict)
     _booked: dict[str, tuple[Booking, ...]] = field(default_factory=dict)
+    _experience: Experience = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._experience = Experience(self.dispatcher)
 
     def add(self, request: Request, now: float) -> list[Action]:
         if request.request_id in self.lives:
@@ -171,10 +176,6 @@ class RequestBook:
         prefills = {life.prefill_leg_id for life in self.lives.values() if life.prefill_worker}
         assert prefills == self._prefills.keys(), (prefills, self._prefills)
         assert self._booked.keys() <= self.lives.keys(), (self._booked, self.lives)
-
-    @property
-    def _experience(self) -> Experience:
-        return Experience(self.dispatcher)
 
     def _queue(self, life: RequestLife, now: float, home: str | None = None) -> list[Action]:
         """`home`: the worker that has its prompt already."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
@@ -60,8 +60,7 @@ class WorkerSession:
         self._limits = limits
         self._unsent: asyncio.Queue[worker_pb2.ToWorker] = asyncio.Queue(limits.max_unsent)
         self._overflowed = asyncio.Event()
-        self._pongs: dict[int, asyncio.Future[None]] = {}
-        self._listings: dict[int, asyncio.Future[bytes]] = {}
+        self._answers: dict[int, asyncio.Future[worker_pb2.FromWorker]] = {}
         self._heard_at = time.monotonic()
         self._is_taking = False
         self._nonce = 0
@@ -80,28 +79,32 @@ class WorkerSession:
 
     async def ping(self, timeout_seconds: float) -> None:
         """`report` is fresh then. Raises TimeoutError."""
-        self._nonce += 1
-        nonce = self._nonce
-        pong = self._pongs[nonce] = asyncio.get_running_loop().create_future()
-        try:
-            self.send(worker_pb2.ToWorker(ping=worker_pb2.Ping(nonce=nonce)))
-            async with asyncio.timeout(timeout_seconds):
-                await pong
-        finally:
-            del self._pongs[nonce]
+        await self._ask(
+            lambda nonce: worker_pb2.ToWorker(ping=worker_pb2.Ping(nonce=nonce)), timeout_seconds
+        )
 
     async def held_blocks(self, timeout_seconds: float) -> bytes:
         """The packed keys of the blocks in its device's prefix cache. Raises TimeoutError."""
+        answer = await self._ask(
+            lambda nonce: worker_pb2.ToWorker(list_blocks=worker_pb2.ListBlocks(nonce=nonce)),
+            timeout_seconds,
+        )
+        return answer.held_blocks.keys
+
+    async def _ask(
+        self, question: Callable[[int], worker_pb2.ToWorker], timeout_seconds: float
+    ) -> worker_pb2.FromWorker:
+        """The message that answers under the question's nonce. Raises TimeoutError."""
         self._nonce += 1
         nonce = self._nonce
-        answer = self._listings[nonce] = asyncio.get_running_loop().create_future()
+        answer = self._answers[nonce] = asyncio.get_running_loop().create_future()
         try:
-            self.send(worker_pb2.ToWorker(list_blocks=worker_pb2.ListBlocks(nonce=nonce)))
+            self.send(question(nonce))
             async with asyncio.timeout(timeout_seconds):
-                keys: bytes = await answer
-                return keys
+                message: worker_pb2.FromWorker = await answer
+                return message
         finally:
-            del self._listings[nonce]
+            del self._answers[nonce]
 
     async def run(self) -> NoReturn:
         """Ends by SessionLost, or by cancellation."""
@@ -140,11 +143,13 @@ class WorkerSession:
             case "load":
                 self._take_report(message.load)
             case "pong":
-                self._take_pong(message.pong)
+                if message.pong.HasField("load"):
+                    self._take_report(message.pong.load)
+                self._take_answer(message.pong.nonce, message)
             case "failure":
                 self._events.leg_failed(self.worker, message.failure)
             case "held_blocks":
-                self._take_blocks(message.held_blocks)
+                self._take_answer(message.held_blocks.nonce, message)
             case "ticket_refused":
                 self._events.ticket_refused(self.worker, message.ticket_refused)
             case other:
@@ -161,17 +166,10 @@ class WorkerSession:
         self.report, self._reported_at = report, time.monotonic()
         self._events.reported(self.worker, report)
 
-    def _take_pong(self, pong: worker_pb2.Pong) -> None:
-        if pong.HasField("load"):
-            self._take_report(pong.load)
-        waiting = self._pongs.get(pong.nonce)
+    def _take_answer(self, nonce: int, message: worker_pb2.FromWorker) -> None:
+        waiting = self._answers.get(nonce)
         if waiting is not None and not waiting.done():
-            waiting.set_result(None)
-
-    def _take_blocks(self, held: worker_pb2.HeldBlocks) -> None:
-        waiting = self._listings.get(held.nonce)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(held.keys)
+            waiting.set_result(message)
 
     async def _keep_alive(self) -> NoReturn:
         while True:

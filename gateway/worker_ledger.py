@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from gateway.routing.fleet_table import NOTHING, Booked
+from gateway.routing.booked import NOTHING, Booked
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,32 +6,27 @@ steady clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fleet.tier import BlockKeys
 from gateway.request import Request
+from gateway.routing.binder import PATIENCE_SECONDS, Binder
 from gateway.routing.decider import Verdict, Way
-from gateway.routing.explanation import Explanation, Explanations
-from gateway.routing.facts import WorkerFacts
-from gateway.routing.fleet_table import FleetTable, Floats
+from gateway.routing.explanation import Explanations
+from gateway.routing.fleet_table import FleetTable
+from gateway.routing.hits import Hits, NoHits
 from gateway.routing.lanes import Lanes, Waiting
 from gateway.routing.output_lengths import OutputLengths
-from gateway.routing.profile import Choice
+from gateway.routing.placement import Placement
+from gateway.routing.room import has_room
 from gateway.routing.router import Plan, Router
 from gateway.routing.scene import Query
+from gateway.routing.takeover import taken_over
 
-# A worker gets its next prompt so long before it has computed the last one.
-AHEAD_SECONDS = 0.03
-# Prompts that one step can compute go beside a long one, up to so many.
-MAX_BESIDE = 4
 # Of a lane, how many are tried when those before them lack room where they would be decoded.
 MAX_TRIED = 16
-# For who has waited so long for room to be decoded in, room is kept.
-PATIENCE_SECONDS = 5.0
 # How much later a prompt goes that takes a second longer: it waits for what comes within so many.
 AGING_SECONDS = 2.0
 # One step of priority is worth so many seconds of waiting, up to so many steps.
@@ -39,44 +34,6 @@ PRIORITY_SECONDS = 10.0
 MOST_PRIORITY = 100
 # Who waits for blocks that another is computing, waits so many times as long as that takes.
 GAP_PATIENCE = 4.0
-# A worker without work takes over what costs it more than its own worker by less than this share
-# of the time that is saved.
-SPILL_SHARE = 0.2
-
-
-class Hits(Protocol):
-    """The fleet's index: in tokens from a prompt's first, whose `keys` are by block size."""
-
-    def of(self, keys: Mapping[int, BlockKeys]) -> tuple[Floats, Floats]:
-        """Of each row: on its device or expected there, and on any tier."""
-
-    def held_tokens(self, worker: str, keys: Mapping[int, BlockKeys]) -> int:
-        """On that worker's device by now."""
-
-    def expect(self, request_id: str, worker: str, keys: Mapping[int, BlockKeys]) -> None:
-        """The request with this prompt is sent there."""
-
-    def settle(self, request_id: str) -> None:
-        """Its prompt's blocks are there, or will not come."""
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """`prefill` None: the decode worker computes the prompt itself, `num_tokens` of it, in about
-    so many `seconds`. `kv_tokens` of its cache are promised to the request.
-    """
-
-    decode: WorkerFacts
-    prefill: WorkerFacts | None = None
-    num_tokens: int = 0
-    seconds: float = 0.0
-    kv_tokens: int = 0
-    verdict: Verdict | None = field(default=None, repr=False)
-
-    @property
-    def is_long(self) -> bool:
-        """Its prompt takes more than one step."""
-        return self.num_tokens > (self.prefill or self.decode).step_tokens
 
 
 @dataclass(slots=True)
@@ -110,10 +67,10 @@ class Dispatcher:
         self.lanes = Lanes(self._note_queue)
         self.explanations = Explanations()
         self.counts = TokenCounts()
-        self._hits = hits
+        self._hits = hits or NoHits(table)
+        self._binder = Binder(self.router, self.explanations)
         self._requests: dict[str, Request] = {}
         self._stranded: dict[str, float] = {}
-        self._patient: Waiting | None = None
         self._keys = table.keys
 
     def add(self, request: Request, now: float) -> bool:
@@ -143,13 +100,11 @@ class Dispatcher:
         self._stranded.pop(request_id, None)
         self._requests.pop(request_id, None)
         self.lanes.take(request_id)
-        if self._patient and self._patient.request_id == request_id:
-            self._patient = None
+        self._binder.forget(request_id)
 
     def settle(self, request_id: str) -> None:
         """Its prompt's KV is where it was to be, or will not come."""
-        if self._hits:
-            self._hits.settle(request_id)
+        self._hits.settle(request_id)
 
     def ready(self, now: float) -> Iterator[tuple[Request, Placement]]:
         """Who begins now. Each is to be booked before the next is asked for."""
@@ -185,12 +140,10 @@ class Dispatcher:
 
     def _expect(self, worker: str, request: Request) -> None:
         """It will hold this prompt's blocks: who shares them is sent there as well."""
-        if self._hits:
-            self._hits.expect(request.request_id, worker, request.block_keys)
+        self._hits.expect(request.request_id, worker, request.block_keys)
 
     def _query(self, request: Request) -> Query:
-        nothing = np.zeros(len(self.table.keys))
-        cached, below = self._hits.of(request.block_keys) if self._hits else (nothing, nothing)
+        cached, below = self._hits.of(request.block_keys)
         expected = self.lengths.expected if request.max_tokens is None else request.max_tokens
         # Room is taken by whole blocks.
         block_size = max(self.table.block_sizes(), default=1)
@@ -246,10 +199,15 @@ class Dispatcher:
             self._forget_rows()
         for request_id, since in tuple(self._stranded.items()):
             self._plan_again(request_id, since, now)
+        has_partner = self.table.has_partner()
         for worker in self.lanes.workers:
             row = self._usable_row(worker)
+            may_stay = row is not None and not is_changed
+            if may_stay and has_partner[row]:
+                continue
             for item in self.lanes.lane(worker):
-                if is_changed or row is None or not self._is_possible(item, row):
+                # Who is decoded where its prompt is computed needs no partner.
+                if not may_stay or item.verdict.way is Way.REMOTE:
                     self.lanes.take(item.request_id)
                     self._plan_again(item.request_id, item.since, now)
 
@@ -261,10 +219,6 @@ class Dispatcher:
                 self.router.pairs.forget(row)
                 self.router.residency.forget(key)
         self._keys = after
-
-    def _is_possible(self, item: Waiting, row: int) -> bool:
-        """It has somebody to decode it still."""
-        return item.verdict.way is Way.LOCAL or bool(self.table.has_partner()[row])
 
     def _usable_row(self, worker: str) -> int | None:
         """None if the worker takes nothing new."""
@@ -289,14 +243,14 @@ class Dispatcher:
         if row is None:
             return
         for item in self.lanes.lane(worker)[:MAX_TRIED]:
-            if not self._has_room(row, item.num_tokens, now):
+            if not has_room(self.table, row, item.num_tokens, now):
                 continue
             gap_tokens = self._gap_tokens(item, row)
             if self._is_worth_waiting(item, row, gap_tokens, now):
                 continue
-            if not self._has_room(row, item.num_tokens + gap_tokens, now):
+            if not has_room(self.table, row, item.num_tokens + gap_tokens, now):
                 continue
-            placement = self._bind(self._without_gap(item, row, gap_tokens), row, now)
+            placement = self._binder.bind(self._without_gap(item, row, gap_tokens), row, now)
             if placement is not None:
                 yield self._begin(item, placement, row)
 
@@ -311,45 +265,16 @@ class Dispatcher:
             if longest is None:
                 return
             for item in self.lanes.lane(longest)[:MAX_TRIED]:
-                taken = self._taken_over(item, row, now)
-                placement = self._bind(taken, row, now) if taken else None
+                taken = taken_over(item, row, self.router, now)
+                placement = self._binder.bind(taken, row, now) if taken else None
                 if placement is not None:
                     yield self._begin(item, placement, row)
                     break
 
-    def _taken_over(self, item: Waiting, row: int, now: float) -> Waiting | None:
-        """As computed by this worker, if that ends sooner and harms nobody."""
-        columns = self.table.columns
-        way = Way.REMOTE if columns.can_prefill[row] else Way.LOCAL
-        mode = self.router.decider.mode
-        if item.is_pinned:
-            return None
-        if way is Way.REMOTE and (not item.query.can_hand_off or mode.value == "never"):
-            return None
-        if way is Way.LOCAL and (mode.value == "always" and item.verdict.way is Way.REMOTE):
-            return None
-        if not self.router.accepts(row, item.query, way, now):
-            return None
-        plan = self.router.plan_on(row, item.query, Verdict(way, size=item.verdict.size), now)
-        there = self.table.rows.get(item.worker)
-        waits = max(0.0, float(columns.busy_until[there]) - now) if there is not None else 0.0
-        if there is not None and item.verdict.way is Way.LOCAL:
-            waits = waits if self.router.has_credit(there, item.query) else float("inf")
-        is_sooner = plan.seconds < SPILL_SHARE * waits + item.seconds
-        if way is Way.LOCAL and is_sooner:
-            stall = min(plan.num_tokens, columns.step_tokens[row]) * columns.stall_seconds[row]
-            goal = self.router.decider.slo.itl_seconds
-            is_sooner = bool(not columns.num_legs[row] or stall <= goal)
-        if not is_sooner:
-            return None
-        # Nothing was forecast of this, so nothing is learned from it about either way.
-        own = plan.seconds, plan.num_tokens
-        return replace(item, seconds=own[0], num_tokens=own[1], verdict=plan.verdict)
-
     def _gap_tokens(self, item: Waiting, row: int) -> int:
         """Of its prompt, what was expected to be in the worker's cache by now and is not."""
         expected = min(int(item.query.cached[row]), item.query.num_prompt_tokens - 1)
-        if not expected or not self._hits or item.is_pinned:
+        if not expected or item.is_pinned:
             return 0
         keys = self._requests[item.request_id].block_keys
         return max(0, expected - self._hits.held_tokens(item.worker, keys))
@@ -370,58 +295,6 @@ class Dispatcher:
         num_tokens = item.num_tokens + gap_tokens
         return replace(item, num_tokens=num_tokens, seconds=item.seconds + more)
 
-    def _has_room(self, row: int, num_tokens: int, now: float) -> bool:
-        """The worker can start a prompt of which so much is not cached."""
-        columns = self.table.columns
-        if not columns.num_prefills[row] or columns.busy_until[row] - now <= AHEAD_SECONDS:
-            return True
-        step_tokens, short_tokens = columns.step_tokens[row], columns.short_tokens[row]
-        if num_tokens > step_tokens:
-            # One at a time, beside short ones.
-            return bool(not columns.num_long[row] and short_tokens <= step_tokens)
-        num_short = columns.num_prefills[row] - columns.num_long[row]
-        return bool(short_tokens + num_tokens <= step_tokens or num_short < MAX_BESIDE)
-
-    def _bind(self, item: Waiting, row: int, now: float) -> Placement | None:
-        """Where it may begin now on this worker; None without room where it is decoded."""
-        kept = self._kept_for_another(item)
-        if item.verdict.way is Way.REMOTE:
-            placement = self._bind_remote(item, row, now, kept)
-        else:
-            placement = self._bind_local(item, row) if self.table.keys[row] != kept else None
-        if placement is None and now - item.since > PATIENCE_SECONDS:
-            oldest = self._patient or item
-            self._patient = item if item.since < oldest.since else oldest
-        return placement
-
-    def _kept_for_another(self, item: Waiting) -> str:
-        """The decode worker with most room is left to who has waited for it too long."""
-        patient = self._patient
-        if patient is None or patient.request_id == item.request_id:
-            return ""
-        if patient.verdict.way is Way.LOCAL:
-            return patient.worker
-        columns = self.table.columns
-        free = np.where(columns.can_decode, self.table.kv_free_tokens(), -np.inf)
-        free[columns.kv_tokens < patient.query.num_prompt_tokens] = -np.inf
-        return self.table.keys[int(np.argmax(free))]
-
-    def _bind_remote(self, item: Waiting, row: int, now: float, kept: str) -> Placement | None:
-        choice = self.router.decode_for(item.query, row, item.seconds, now, without=kept)
-        if choice is None:
-            return None
-        self._explain(item, choice, row)
-        decode, prefill = self.table.facts(choice.row), self.table.facts(row)
-        weight = item.num_tokens, item.seconds, item.query.kv_tokens
-        return Placement(decode, prefill, *weight, item.verdict)
-
-    def _bind_local(self, item: Waiting, row: int) -> Placement | None:
-        if not self.router.has_credit(row, item.query):
-            return None
-        self._explain(item, None, row)
-        weight = item.num_tokens, item.seconds, item.query.kv_tokens
-        return Placement(self.table.facts(row), None, *weight, item.verdict)
-
     def _placement(self, source: int | None, row: int, query: Query, request: Request) -> Placement:
         facts = self.table.facts(row)
         prefill = None if source is None else self.table.facts(source)
@@ -439,9 +312,6 @@ class Dispatcher:
             self._expect(worker, request)
         self.router.residency.note(workers, request.session, request.lora)
         return request, placement
-
-    def _explain(self, item: Waiting, decode: Choice | None, row: int) -> None:
-        self.explanations.add(Explanation.of(item, self.table.keys, row, decode), item.request_id)
 
     def _note_queue(self, worker: str, num_requests: int, seconds: float) -> None:
         if (row := self.table.rows.get(worker)) is not None:

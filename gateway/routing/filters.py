@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from gateway.routing.fleet_table import Flags
+from gateway.routing.columns import Flags
 from gateway.routing.scene import Scene
 
 # Of the median worker's speed.
@@ -24,11 +24,7 @@ def has_capacity(scene: Scene) -> Flags:
 
 def has_credit(scene: Scene) -> Flags:
     """Its cache has room for the request that is promised to nobody."""
-    table = scene.table
-    need = np.minimum(scene.query.kv_tokens, table.columns.kv_tokens)
-    is_idle = (table.columns.num_legs == 0) & (table.columns.num_foreign == 0)
-    fits: Flags = (table.kv_free_tokens() >= need) | is_idle
-    return fits
+    return scene.table.has_credit(scene.query.kv_tokens)
 
 
 def is_not_slow(scene: Scene) -> Flags:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gateway.compatibility import kv_obstacle
+from gateway.routing.booked import NOTHING, Booked
+from gateway.routing.columns import Columns, Flags, Floats
 from gateway.routing.facts import WorkerFacts
 from gateway.routing.rates import Rates, StepCosts
 from proto import worker_pb2
@@ -24,89 +24,6 @@ FOREIGN_TOKENS = 512
 # Of a step's tokens, what one long prompt takes (worker/engine_plan.py).
 LONG_PROMPT_SHARE = 0.8
 FIRST_ROWS = 8
-
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
-T = TypeVar("T", bound=np.generic)
-
-
-@dataclass(frozen=True, slots=True)
-class Booked:
-    """What this gateway has open on one worker: legs, those without a token yet, prompts still to
-    be computed there and their tokens, the seconds that was predicted to take, and KV promised.
-    Of the prompts, how many are longer than a step, and the tokens of the others.
-    """
-
-    num_legs: int = 0
-    num_starting: int = 0
-    num_prefills: int = 0
-    prefill_tokens: int = 0
-    prefill_seconds: float = 0.0
-    kv_tokens: int = 0
-    num_long: int = 0
-    short_tokens: int = 0
-
-
-NOTHING = Booked()
-
-
-@dataclass(slots=True)
-class Columns:
-    """One place per row. `busy_until`: it will have computed the prompts that it was handed;
-    `queued_*`: those that wait for it in this gateway; `num_starting`: legs without a token yet.
-    Seconds of a step that computes prompts and of each of its tokens, of one that generates and
-    of each sequence in it, and what a token of a prompt adds to a step that generates.
-    """
-
-    can_prefill: Flags
-    can_decode: Flags
-    kind: NDArray[np.int32]
-    block_size: NDArray[np.int32]
-    kv_tokens: Floats
-    step_tokens: Floats
-    num_legs: Floats
-    num_prefills: Floats
-    prefill_tokens: Floats
-    prefill_seconds: Floats
-    num_long: Floats
-    short_tokens: Floats
-    num_starting: Floats
-    busy_until: Floats
-    queued_seconds: Floats
-    num_queued: Floats
-    kv_booked: Floats
-    kv_foreign: Floats
-    kv_used_share: Floats
-    num_foreign: Floats
-    prefill_step: Floats
-    prefill_token: Floats
-    decode_step: Floats
-    decode_sequence: Floats
-    stall_seconds: Floats
-
-    @classmethod
-    def of_size(cls, size: int) -> Columns:
-        flags = {"can_prefill", "can_decode"}
-        whole = {"kind", "block_size"}
-        return cls(
-            **{
-                name: np.zeros(
-                    size, bool if name in flags else np.int32 if name in whole else float
-                )
-                for name in cls.__dataclass_fields__
-            }
-        )
-
-    def longer(self, size: int) -> Columns:
-        grown = Columns.of_size(size)
-        for name in self.__dataclass_fields__:
-            column = getattr(self, name)
-            getattr(grown, name)[: len(column)] = column
-        return grown
-
-    def clear(self, row: int) -> None:
-        for name in self.__dataclass_fields__:
-            getattr(self, name)[row] = 0
 
 
 @dataclass(slots=True)
@@ -130,6 +47,7 @@ class FleetTable:
         self._kinds: dict[tuple[str, str], int] = {}
         self._layouts: list[tuple[str, KvLayout]] = []
         self._fits = np.zeros((0, 0), bool)
+        self._block_sizes: Sequence[int] = ()
 
     @property
     def rows(self) -> Mapping[str, int]:
@@ -145,13 +63,19 @@ class FleetTable:
         return self._row(row).report
 
     def block_sizes(self) -> Sequence[int]:
-        """Of all workers, each once."""
-        return sorted({row.facts.layout.block_size for row in self._rows if row is not None})
+        """Of all workers, each once. Every request asks: it is looked at when workers change."""
+        return self._block_sizes
 
     def fits(self, source: int) -> Flags:
         """The workers whose caches can take KV of that row's."""
         fits: Flags = self._fits[self.columns.kind[source], self.columns.kind]
         return fits
+
+    def partners(self, source: int) -> Flags:
+        """Who else can decode from KV of that row's now."""
+        partners = self.columns.can_decode & self.fits(source)
+        partners[source] = False
+        return partners
 
     def has_partner(self) -> Flags:
         """The workers whose KV somebody else that is usable can decode from."""
@@ -180,7 +104,7 @@ class FleetTable:
         if row is not None:
             self._rows[row] = None
             self.columns.clear(row)
-            self.keys = (*self.keys[:row], "", *self.keys[row + 1 :])
+            self._name_row(row, "")
 
     def report(self, key: str, report: worker_pb2.LoadReport, now: float) -> None:
         """It says how loaded it is. Unknown ones are passed over."""
@@ -191,10 +115,6 @@ class FleetTable:
         if report.HasField("work"):
             row.rates.learn(report.work, now)
             self._note_rates(number, row.rates)
-        columns = self.columns
-        columns.kv_used_share[number] = (
-            report.num_kv_blocks_used / report.num_kv_blocks if report.num_kv_blocks else 0.0
-        )
         self._note_foreign(number, report)
 
     def note_full(self, key: str) -> None:
@@ -238,6 +158,14 @@ class FleetTable:
         columns = self.columns
         free: Floats = columns.kv_tokens - columns.kv_booked - columns.kv_foreign
         return free
+
+    def has_credit(self, kv_tokens: int) -> Flags:
+        """Who has room for so many tokens that is promised to nobody, or nothing else to do."""
+        columns = self.columns
+        need = np.minimum(kv_tokens, columns.kv_tokens)
+        is_idle = (columns.num_legs == 0) & (columns.num_foreign == 0)
+        fits: Flags = (self.kv_free_tokens() >= need) | is_idle
+        return fits
 
     def _busy_until(self, number: int, booked: Booked, now: float) -> float:
         """Each prompt takes its time; what is over has made progress for those after it."""
@@ -296,7 +224,6 @@ class FleetTable:
             self._rows += [None] * (size - len(self._rows))
             self.keys += ("",) * (size - len(self.keys))
         row = self.keys.index("")
-        self.keys = (*self.keys[:row], facts.key, *self.keys[row + 1 :])
         rates = Rates(
             StepCosts(
                 self._typical("prefill_step", GUESSED_STEP_SECONDS),
@@ -315,7 +242,14 @@ class FleetTable:
         columns.kv_tokens[row] = facts.kv_tokens
         columns.step_tokens[row] = facts.step_tokens
         self._note_rates(row, rates)
+        self._name_row(row, facts.key)
         return row
+
+    def _name_row(self, row: int, key: str) -> None:
+        """It is somebody else's, or nobody's."""
+        self.keys = (*self.keys[:row], key, *self.keys[row + 1 :])
+        sizes = {each.facts.layout.block_size for each in self._rows if each is not None}
+        self._block_sizes = sorted(sizes)
 
     def _kind_of(self, facts: WorkerFacts) -> int:
         """Workers of a kind can exchange KV with the same others."""

@@ -8,7 +8,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.routing.fleet_table import Floats
+from gateway.routing.columns import Floats
 
 LEARNING = 0.3
 # KV that comes later than this after its prefill was held up by the link.

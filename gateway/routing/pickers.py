@@ -10,7 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.routing.fleet_table import FleetTable, Floats
+from gateway.routing.columns import Floats
+from gateway.routing.fleet_table import FleetTable
 
 EQUAL_SCORES = 1e-6
 

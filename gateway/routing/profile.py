@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gateway.routing.columns import Flags, Floats
 from gateway.routing.filters import FILTERS, Filter
-from gateway.routing.fleet_table import Flags, Floats
 from gateway.routing.pickers import PICKERS, Picker
 from gateway.routing.policy import ProfilePolicy
 from gateway.routing.scene import Scene

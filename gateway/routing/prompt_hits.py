@@ -8,7 +8,8 @@ import numpy as np
 
 from fleet.prefix_index import PrefixIndex
 from fleet.tier import BlockKeys
-from gateway.routing.fleet_table import FleetTable, Floats
+from gateway.routing.columns import Floats
+from gateway.routing.fleet_table import FleetTable
 
 
 class PromptHits:
@@ -31,17 +32,20 @@ class PromptHits:
 
     def held_tokens(self, worker: str, keys: Mapping[int, BlockKeys]) -> int:
         """Tokens from the prompt's first that are on this worker's device by now: no guesses."""
-        row = self._table.rows.get(worker)
-        size = int(self._table.columns.block_size[row]) if row is not None else 0
+        size = self._block_size(worker)
         return size * self._index.held_from_first(worker, keys[size]) if size in keys else 0
 
     def expect(self, request_id: str, worker: str, keys: Mapping[int, BlockKeys]) -> None:
         """The request with this prompt is sent there."""
-        row = self._table.rows.get(worker)
-        size = int(self._table.columns.block_size[row]) if row is not None else 0
+        size = self._block_size(worker)
         if size in keys:
             self._index.expect(request_id, worker, keys[size])
 
     def settle(self, request_id: str) -> None:
         """Its prompt's blocks are there, or will not come."""
         self._index.settle(request_id)
+
+    def _block_size(self, worker: str) -> int:
+        """0 if it is not in the table."""
+        row = self._table.rows.get(worker)
+        return int(self._table.columns.block_size[row]) if row is not None else 0

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from gateway.routing.columns import Flags
 from gateway.routing.decider import Decider, Forecast, Verdict, Way
-from gateway.routing.fleet_table import Flags, FleetTable
+from gateway.routing.filters import has_capacity
+from gateway.routing.fleet_table import FleetTable
 from gateway.routing.pair_table import PairTable
 from gateway.routing.policy import POLICIES, RoutingPolicy
 from gateway.routing.profile import Choice, Profile
@@ -63,9 +65,7 @@ class Router:
     def plan_on(self, row: int, query: Query, verdict: Verdict, now: float) -> Plan:
         """The same request, computed by this worker: it was planned for another."""
         scene = self._scene(query, now)
-        choice = Choice(row, 1, (row,), (0.0,), {})
-        way = Way.REMOTE if verdict.way is Way.REMOTE else Way.LOCAL
-        return self._plan_of(scene, choice, replace(verdict, way=way))
+        return self._plan_of(scene, Choice(row, 1, (row,), (0.0,), {}), verdict)
 
     def decode_for(
         self, query: Query, plan_row: int, seconds: float, now: float, without: str = ""
@@ -74,19 +74,13 @@ class Router:
 
         `without`: not this worker.
         """
-        table = self.table
-        may = table.columns.can_decode & table.fits(plan_row)
-        may[plan_row] = False
-        if without in table.rows:
-            may[table.rows[without]] = False
+        may = self._but(self.table.partners(plan_row), without)
         scene = replace(self._scene(query, now), source=plan_row, source_seconds=seconds)
         return self._decode.choose(scene, may)
 
     def local_for(self, query: Query, now: float, without: str = "") -> Choice | None:
         """Who both computes and decodes; None if nobody can."""
-        may = self.table.columns.can_decode.copy()
-        if without in self.table.rows:
-            may[self.table.rows[without]] = False
+        may = self._but(self.table.columns.can_decode.copy(), without)
         return self._local.choose(self._scene(query, now), may)
 
     def accepts(self, row: int, query: Query, way: Way, now: float) -> bool:
@@ -96,12 +90,7 @@ class Router:
 
     def has_credit(self, row: int, query: Query) -> bool:
         """There is room for it in the worker's cache that is promised to nobody."""
-        table = self.table
-        columns = table.columns
-        if not columns.num_legs[row] and not columns.num_foreign[row]:
-            return True
-        need = min(query.kv_tokens, columns.kv_tokens[row])
-        return bool(table.kv_free_tokens()[row] >= need)
+        return bool(self.table.has_credit(query.kv_tokens)[row])
 
     def _remote(self, scene: Scene) -> tuple[Choice, Forecast] | None:
         may = self.table.columns.can_prefill & self.table.has_partner()
@@ -112,11 +101,13 @@ class Router:
 
     def _partners(self, scene: Scene, row: int) -> Flags:
         """Who could decode what this row computes, once there is room."""
-        columns = self.table.columns
-        partners = columns.can_decode & self.table.fits(row)
-        partners &= columns.kv_tokens >= scene.query.num_prompt_tokens
-        partners[row] = False
-        return partners
+        return self.table.partners(row) & has_capacity(scene)
+
+    def _but(self, may: Flags, without: str) -> Flags:
+        """All of them but this worker."""
+        if (row := self.table.rows.get(without)) is not None:
+            may[row] = False
+        return may
 
     def _local_forecast(self, scene: Scene, row: int) -> Forecast:
         columns = self.table.columns

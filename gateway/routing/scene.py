@@ -7,7 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from gateway.routing.fleet_table import FleetTable, Floats
+from gateway.routing.columns import Floats
+from gateway.routing.fleet_table import FleetTable
 from gateway.routing.pair_table import PairTable
 
 

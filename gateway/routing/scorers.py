@@ -7,7 +7,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from gateway.routing.fleet_table import FOREIGN_TOKENS, Floats
+from gateway.routing.columns import Floats
+from gateway.routing.fleet_table import FOREIGN_TOKENS
 from gateway.routing.pickers import Rows
 from gateway.routing.scene import Scene
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.routing.fleet_table import Booked
+from gateway.routing.booked import Booked
 from gateway.worker_ledger import Booking, WorkerLedger
 
 

@@ -8,11 +8,14 @@ import numpy as np
 
 from fleet.tier import BlockKeys
 from gateway.request import Request
+from gateway.routing.columns import Floats
 from gateway.routing.decider import Decider, Mode, Slo, Verdict, Way
-from gateway.routing.dispatcher import Dispatcher, Hits, Placement
-from gateway.routing.fleet_table import FleetTable, Floats
+from gateway.routing.dispatcher import Dispatcher
+from gateway.routing.fleet_table import FleetTable
+from gateway.routing.hits import Hits
 from gateway.routing.lanes import Waiting
 from gateway.routing.pair_table import PairTable
+from gateway.routing.placement import Placement
 from gateway.routing.policy import POLICIES, RoutingPolicy
 from gateway.routing.router import Router
 from gateway.routing.scene import Query, Scene

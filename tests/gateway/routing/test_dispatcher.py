@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from fleet.block_replica import BlockReplica
 from fleet.prefix_index import PrefixIndex
+from gateway.routing.binder import PATIENCE_SECONDS
+from gateway.routing.booked import Booked
 from gateway.routing.decider import Mode, Way
-from gateway.routing.dispatcher import AHEAD_SECONDS, PATIENCE_SECONDS
-from gateway.routing.fleet_table import Booked, FleetTable
+from gateway.routing.fleet_table import FleetTable
 from gateway.routing.prompt_hits import PromptHits
+from gateway.routing.room import AHEAD_SECONDS
 from tests.gateway.builders import make_report, make_worker
 from tests.gateway.routing.builders import Desk, make_fleet, make_prompt, told
 from tests.proto.builders import FLOAT_LAYOUT

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from gateway.routing.booked import Booked
 from gateway.routing.filters import FILTERS
-from gateway.routing.fleet_table import Booked, FleetTable
+from gateway.routing.fleet_table import FleetTable
 from gateway.routing.scene import Scene
 from tests.gateway.builders import Fleet, make_report, make_worker
 from tests.gateway.routing.builders import make_query, make_scene, told

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.routing.fleet_table import Booked, FleetTable
+from gateway.routing.booked import Booked
+from gateway.routing.fleet_table import FleetTable
 from gateway.worker_ledger import Booking, WorkerLedger
 from proto import worker_pb2
 from tests.gateway.builders import Fleet, make_report, make_worker

@@ -5,7 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from gateway.routing.fleet_table import Booked, FleetTable
+from gateway.routing.booked import Booked
+from gateway.routing.fleet_table import FleetTable
 from gateway.routing.pickers import PICKERS, Best, Lottery, Picker, RoundRobin, Rows
 from tests.gateway.builders import Fleet
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gateway.routing.fleet_table import Booked, FleetTable
+from gateway.routing.booked import Booked
+from gateway.routing.fleet_table import FleetTable
 from gateway.routing.policy import ProfilePolicy
 from gateway.routing.profile import MAX_EXPLAINED, Profile
 from tests.gateway.builders import Fleet

@@ -8,7 +8,8 @@ from fleet.block_news import Snapshot, pack
 from fleet.block_replica import BlockReplica
 from fleet.prefix_index import PrefixIndex
 from fleet.tier import BlockKeys, Tier
-from gateway.routing.fleet_table import FleetTable, Floats
+from gateway.routing.columns import Floats
+from gateway.routing.fleet_table import FleetTable
 from gateway.routing.prompt_hits import PromptHits
 from tests.gateway.builders import Fleet, make_worker
 from tests.gateway.routing.builders import by_key

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.routing.booked import Booked
 from gateway.routing.decider import Decider, Mode, Slo, Verdict, Way
-from gateway.routing.fleet_table import Booked, FleetTable
+from gateway.routing.fleet_table import FleetTable
 from gateway.routing.policy import POLICIES
 from gateway.routing.router import Router
 from tests.gateway.builders import Fleet, make_worker

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gateway.routing.fleet_table import Booked
+from gateway.routing.booked import Booked
 from gateway.routing.pair_table import PairTable
 from tests.gateway.routing.builders import by_key, make_fleet, make_query, make_scene, told
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.routing.fleet_table import Booked, FleetTable
+from gateway.routing.booked import Booked
+from gateway.routing.fleet_table import FleetTable
 from gateway.routing.pair_table import PairTable
 from gateway.routing.scene import Query, Scene
 from gateway.routing.scorers import SCORERS
