@@ -4,6 +4,12 @@ An open-addressing hash table of 64-bit keys with linear probing and no tombston
 of Computer Programming, vol. 3, 6.4, algorithms L and R). The value of a key says who holds the
 block: one holder, a record of up to FEW of them, or bits for every worker. A holder is
 `worker * NUM_TIERS + tier`.
+
+Blocks that the same many hold share their bits, so that a prompt that half the fleet holds is a few
+records and not one for each block. Such a set is found by the exclusive or of a number for each of
+its holders (Zobrist, A New Hashing Method with Application for Game Playing, 1970).
+
+All in one file: a compiled function that is kept on disk does not see changes in another.
 """
 
 from __future__ import annotations
@@ -33,7 +39,8 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 _HALF = np.uint64(32)
 _KIND_FEW = np.uint32(1 << 30)
 _KIND_MANY = np.uint32(1 << 31)
-_INDEX = np.uint32((1 << 30) - 1)
+_KIND = _KIND_FEW | _KIND_MANY
+_INDEX = ~_KIND
 
 # In compiled code a number is one of the machine's, whatever Python calls it.
 Integer = Any
@@ -43,15 +50,20 @@ R = TypeVar("R")
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Once for each machine: the result is kept beside this file, or in the user's cache."""
-    return cast("Callable[P, R]", njit(cache=True, nogil=True)(function))
+    """Once for each machine: the result is kept beside this file, or in the user's cache.
+
+    Without counts of the references to arrays, which took most of the time: a State has fourteen.
+    So nothing here makes an array.
+    """
+    return cast("Callable[P, R]", njit(cache=True, nogil=True, _nrt=False)(function))
 
 
 class State(NamedTuple):
     """`few[i]` is a number of holders and then these; `many[i, word, tier]` has a bit for each
-    worker, and `many_sizes[i]` of them are set. The first `sizes[NUM_FREE_FEW]` of `free_few`
-    are the records that are free, and likewise for `many`. `counts` is how many blocks each
-    holder holds.
+    worker, of which `many_sizes[i]` are set, and `many_blocks[i]` blocks have this set. The first
+    `sizes[NUM_FREE_FEW]` of `free_few` are the records that are free, and likewise for `many`.
+    `set_values` has the set of each of `set_keys`; `many_keys[i]` is that key. `counts` is how
+    many blocks each holder holds.
     """
 
     keys: NDArray[np.uint64]
@@ -60,7 +72,11 @@ class State(NamedTuple):
     free_few: NDArray[np.int32]
     many: NDArray[np.uint64]
     many_sizes: NDArray[np.int32]
+    many_blocks: NDArray[np.int32]
+    many_keys: NDArray[np.uint64]
     free_many: NDArray[np.int32]
+    set_keys: NDArray[np.uint64]
+    set_values: NDArray[np.uint32]
     counts: NDArray[np.int64]
     sizes: NDArray[np.int64]
 
@@ -75,35 +91,53 @@ NUM_FREE_MANY = 2
 def add(state: State, hashes: NDArray[np.uint64], holder: Integer) -> int:
     """How many are done: it stops before one that there might be no room for."""
     most = len(state.keys) * MOST_EIGHTHS // 8
-    sizes = state.sizes
+    before = after = np.uint32(0)
     for number in range(len(hashes)):
-        if sizes[NUM_USED] >= most or not sizes[NUM_FREE_FEW] or not sizes[NUM_FREE_MANY]:
+        if state.sizes[NUM_USED] >= most or not _has_records(state.sizes):
             return number
         slot = _slot_for(state.keys, hashes[number])
+        value = state.values[slot]
         if state.keys[slot] == _FREE:
             state.keys[slot] = hashes[number]
             state.values[slot] = np.uint32(holder)
-            sizes[NUM_USED] += 1
+            state.sizes[NUM_USED] += 1
             state.counts[holder] += 1
-        else:
-            state.counts[holder] += _join(state, slot, holder)
+        elif value & _KIND_MANY and value == before:
+            # A neighbour had the same set, and is known to have another now.
+            state.many_blocks[np.int64(after & _INDEX)] += 1
+            _end_block(state, np.int64(before & _INDEX))
+            state.values[slot] = after
+            state.counts[holder] += 1
+        elif _join(state, slot, holder):
+            state.counts[holder] += 1
+            after = state.values[slot]
+            before = value if value != after else np.uint32(0)
     return len(hashes)
 
 
 @compiled
-def remove(state: State, hashes: NDArray[np.uint64], holder: Integer) -> None:
+def remove(state: State, hashes: NDArray[np.uint64], holder: Integer) -> int:
+    """How many are done: it stops before one that there might be no room for."""
     for number in range(len(hashes)):
+        if not _has_records(state.sizes):
+            return number
         slot = _slot_for(state.keys, hashes[number])
         if state.keys[slot] != _FREE:
             _leave(state, slot, holder)
+    return len(hashes)
 
 
 @compiled
-def purge(state: State, holder: Integer, first: int, end: int) -> None:
-    """Takes `holder` out of the slots from `first` to before `end`."""
+def purge(state: State, holder: Integer, first: int, end: int) -> int:
+    """Takes `holder` out of the slots from `first` to before `end`. Returns where it stopped:
+    before one that there might be no room for, or at the end.
+    """
     for slot in range(first, end):
+        if not _has_records(state.sizes):
+            return slot
         while state.keys[slot] != _FREE and _leave(state, slot, holder):
             pass
+    return end
 
 
 @compiled
@@ -138,6 +172,14 @@ def move_all(state: State, keys: NDArray[np.uint64], values: NDArray[np.uint32])
 
 
 @compiled
+def index_sets(state: State, set_keys: NDArray[np.uint64], set_values: NDArray[np.uint32]) -> None:
+    """Into a larger table that is empty."""
+    for record in range(len(state.many)):
+        if state.many_blocks[record]:
+            _name_set(set_keys, set_values, state.many_keys[record], record)
+
+
+@compiled
 def find(state: State, hashes: NDArray[np.uint64], values: NDArray[np.uint32]) -> int:
     """Writes the value of each until one is missing, and returns how many there are.
 
@@ -157,18 +199,23 @@ def match(
     hashes: NDArray[np.uint64],
     on_device: NDArray[np.int32],
     anywhere: NDArray[np.int32],
+    bits: NDArray[np.uint64],
+    values: NDArray[np.uint32],
 ) -> None:
-    """For each worker, how many blocks from the first it holds. Both results are zero before."""
+    """For each worker, how many blocks from the first it holds. Both results are zero before.
+
+    Room to work: four rows of `bits`, with a word for each of `state.many`'s, and CHUNK `values`.
+    """
     num_words = state.many.shape[1]
-    near, far = np.full(num_words, _ALL), np.full(num_words, _ALL)
-    device, either = np.zeros(num_words, np.uint64), np.zeros(num_words, np.uint64)
-    values = np.empty(min(len(hashes), CHUNK), np.uint32)
+    near, far, device, either = bits[0], bits[1], bits[2], bits[3]
+    near[:] = _ALL
+    far[:] = _ALL
     before = ~np.uint32(0)
     for first in range(0, len(hashes), CHUNK):
         chunk = hashes[first : first + CHUNK]
         num_found = find(state, chunk, values)
         for place in range(num_found):
-            if values[place] == before:
+            if _is_same(state.few, values[place], before):
                 continue
             before = values[place]
             if before & _KIND_MANY:
@@ -192,6 +239,26 @@ def match(
 
 
 @compiled
+def _is_same(few: NDArray[np.uint16], value: Integer, other: Integer) -> bool:
+    """The same holders, for all that is seen at a glance."""
+    if value == other:
+        return True
+    if value & _KIND != _KIND_FEW or other & _KIND != _KIND_FEW:
+        return False
+    record, before = few[np.int64(value & _INDEX)], few[np.int64(other & _INDEX)]
+    place = 0
+    while place <= np.int64(record[0]) and record[place] == before[place]:
+        place += 1
+    return place > np.int64(record[0])
+
+
+@compiled
+def _has_records(sizes: NDArray[np.int64]) -> bool:
+    """One of each kind is free: no change of one block takes more."""
+    return bool(sizes[NUM_FREE_FEW] and sizes[NUM_FREE_MANY])
+
+
+@compiled
 def _home(key: Integer, mask: Integer) -> Integer:
     mixed = key * _MIX
     return (mixed ^ (mixed >> _HALF)) & mask
@@ -208,20 +275,20 @@ def _slot_for(keys: NDArray[np.uint64], key: Integer) -> Integer:
 
 
 @compiled
-def _erase(state: State, slot: Integer) -> None:
+def _erase(keys: NDArray[np.uint64], values: NDArray[np.uint32], slot: Integer) -> None:
     """Frees a slot; what was pushed beyond it moves up."""
-    mask = np.uint64(len(state.keys) - 1)
+    mask = np.uint64(len(keys) - 1)
     hole = place = np.uint64(slot)
     while True:
         place = (place + _ONE) & mask
-        if state.keys[place] == _FREE:
+        if keys[place] == _FREE:
             break
-        pushed_by = (place - _home(state.keys[place], mask)) & mask
+        pushed_by = (place - _home(keys[place], mask)) & mask
         if pushed_by >= ((place - hole) & mask):
-            state.keys[hole] = state.keys[place]
-            state.values[hole] = state.values[place]
+            keys[hole] = keys[place]
+            values[hole] = values[place]
             hole = place
-    state.keys[hole] = _FREE
+    keys[hole] = _FREE
 
 
 @compiled
@@ -230,9 +297,9 @@ def _join(state: State, slot: Integer, holder: Integer) -> int:
     value = state.values[slot]
     index = np.int64(value & _INDEX)
     if value & _KIND_MANY:
-        if not _set_bit(state.many, index, holder):
+        if _has_bit(state.many, index, holder):
             return 0
-        state.many_sizes[index] += 1
+        state.values[slot] = _KIND_MANY | np.uint32(_turned(state, index, holder))
         return 1
     if not value & _KIND_FEW:
         if index == holder:
@@ -251,15 +318,90 @@ def _join(state: State, slot: Integer, holder: Integer) -> int:
         state.few[index, 0] = size + 1
         state.few[index, size + 1] = holder
         return 1
-    bits = _take(state.free_many, state.sizes, NUM_FREE_MANY)
-    state.many[bits] = np.uint64(0)
-    for place in range(1, size + 1):
-        _set_bit(state.many, bits, np.int64(state.few[index, place]))
-    _set_bit(state.many, bits, holder)
-    state.many_sizes[bits] = size + 1
+    record = _many_of(state, state.few[index, 1 : size + 1], holder)
     _give_back(state.free_few, state.sizes, NUM_FREE_FEW, index)
-    state.values[slot] = _KIND_MANY | np.uint32(bits)
+    state.values[slot] = _KIND_MANY | np.uint32(record)
     return 1
+
+
+@compiled
+def _many_of(state: State, few: NDArray[np.uint16], holder: Integer) -> Integer:
+    """The set of these and one more, for one block more."""
+    key = _number_of(holder)
+    for place in range(len(few)):
+        key ^= _number_of(np.int64(few[place]))
+    found = _slot_for(state.set_keys, key)
+    if state.set_keys[found] != _FREE:
+        record = np.int64(state.set_values[found])
+        state.many_blocks[record] += 1
+        return record
+    record = _take(state.free_many, state.sizes, NUM_FREE_MANY)
+    state.many[record] = np.uint64(0)
+    for place in range(len(few)):
+        _turn_bit(state.many, record, np.int64(few[place]))
+    _turn_bit(state.many, record, holder)
+    state.many_sizes[record] = len(few) + 1
+    _begin_set(state, key, record)
+    return record
+
+
+@compiled
+def _turned(state: State, index: Integer, holder: Integer) -> Integer:
+    """The set that one block of set `index` has from now on: with `holder` if it was without, and
+    the other way round.
+    """
+    key = state.many_keys[index] ^ _number_of(holder)
+    found = _slot_for(state.set_keys, key)
+    if state.set_keys[found] != _FREE:
+        record = np.int64(state.set_values[found])
+        state.many_blocks[record] += 1
+        _end_block(state, index)
+        return record
+    if state.many_blocks[index] == 1:
+        record = index
+        _forget_set(state, index)
+    else:
+        record = _take(state.free_many, state.sizes, NUM_FREE_MANY)
+        for word in range(state.many.shape[1]):
+            for tier in range(NUM_TIERS):
+                state.many[record, word, tier] = state.many[index, word, tier]
+        state.many_sizes[record] = state.many_sizes[index]
+        state.many_blocks[index] -= 1
+    state.many_sizes[record] += 1 if _turn_bit(state.many, record, holder) else -1
+    _begin_set(state, key, record)
+    return record
+
+
+@compiled
+def _begin_set(state: State, key: Integer, record: Integer) -> None:
+    """One block has it."""
+    state.many_keys[record] = key
+    state.many_blocks[record] = 1
+    _name_set(state.set_keys, state.set_values, key, record)
+
+
+@compiled
+def _name_set(
+    set_keys: NDArray[np.uint64], set_values: NDArray[np.uint32], key: Integer, record: Integer
+) -> None:
+    slot = _slot_for(set_keys, key)
+    set_keys[slot] = key
+    set_values[slot] = np.uint32(record)
+
+
+@compiled
+def _forget_set(state: State, index: Integer) -> None:
+    slot = _slot_for(state.set_keys, state.many_keys[index])
+    _erase(state.set_keys, state.set_values, slot)
+
+
+@compiled
+def _end_block(state: State, index: Integer) -> None:
+    """One block less has it."""
+    state.many_blocks[index] -= 1
+    if not state.many_blocks[index]:
+        _forget_set(state, index)
+        _give_back(state.free_many, state.sizes, NUM_FREE_MANY, index)
 
 
 @compiled
@@ -277,7 +419,7 @@ def _leave(state: State, slot: Integer, holder: Integer) -> bool:
         return False
     state.counts[holder] -= 1
     state.sizes[NUM_USED] -= 1
-    _erase(state, slot)
+    _erase(state.keys, state.values, slot)
     return True
 
 
@@ -297,29 +439,33 @@ def _leave_few(state: State, slot: Integer, index: Integer, holder: Integer) -> 
 
 @compiled
 def _leave_many(state: State, slot: Integer, index: Integer, holder: Integer) -> None:
-    worker, tier = holder // NUM_TIERS, holder % NUM_TIERS
-    bit = _ONE << np.uint64(worker % WORD_BITS)
-    if not state.many[index, worker // WORD_BITS, tier] & bit:
+    if not _has_bit(state.many, index, holder):
         return
     state.counts[holder] -= 1
-    state.many[index, worker // WORD_BITS, tier] ^= bit
-    state.many_sizes[index] -= 1
-    if state.many_sizes[index] > FEW_AGAIN or not state.sizes[NUM_FREE_FEW]:
+    if state.many_sizes[index] > FEW_AGAIN + 1:
+        state.values[slot] = _KIND_MANY | np.uint32(_turned(state, index, holder))
         return
     record = _take(state.free_few, state.sizes, NUM_FREE_FEW)
-    state.few[record, 0] = state.many_sizes[index]
-    place = 0
-    for word in range(state.many.shape[1]):
-        for each in range(NUM_TIERS):
-            left = state.many[index, word, each]
+    _write_few(state.few[record], state.many[index], holder)
+    _end_block(state, index)
+    state.values[slot] = _KIND_FEW | np.uint32(record)
+
+
+@compiled
+def _write_few(record: NDArray[np.uint16], bits: NDArray[np.uint64], but: Integer) -> None:
+    """The holders that `bits` say, without one."""
+    size = 0
+    for word in range(len(bits)):
+        for tier in range(NUM_TIERS):
+            left = bits[word, tier]
             while left:
-                place += 1
                 low = left & (~left + _ONE)
                 left ^= low
-                found = word * WORD_BITS + _place_of(low)
-                state.few[record, place] = found * NUM_TIERS + each
-    _give_back(state.free_many, state.sizes, NUM_FREE_MANY, index)
-    state.values[slot] = _KIND_FEW | np.uint32(record)
+                holder = (word * WORD_BITS + _place_of(low)) * NUM_TIERS + tier
+                if holder != but:
+                    size += 1
+                    record[size] = holder
+    record[0] = size
 
 
 @compiled
@@ -327,9 +473,7 @@ def _holds(state: State, slot: Integer, holder: Integer) -> bool:
     value = state.values[slot]
     index = np.int64(value & _INDEX)
     if value & _KIND_MANY:
-        worker, tier = holder // NUM_TIERS, holder % NUM_TIERS
-        bit = _ONE << np.uint64(worker % WORD_BITS)
-        return bool(state.many[index, worker // WORD_BITS, tier] & bit)
+        return _has_bit(state.many, index, holder)
     if not value & _KIND_FEW:
         return bool(index == holder)
     for place in range(1, np.int64(state.few[index, 0]) + 1):
@@ -353,14 +497,30 @@ def _give_back(
 
 
 @compiled
-def _set_bit(many: NDArray[np.uint64], index: Integer, holder: Integer) -> bool:
-    """False if it was set."""
+def _number_of(holder: Integer) -> Integer:
+    """A random one, always the same (Steele, Lea and Flood, Fast Splittable Pseudorandom Number
+    Generators, 2014: the finalizer of SplitMix64).
+    """
+    mixed = np.uint64(holder + 1) * _MIX
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+@compiled
+def _has_bit(many: NDArray[np.uint64], index: Integer, holder: Integer) -> bool:
     worker, tier = holder // NUM_TIERS, holder % NUM_TIERS
     bit = _ONE << np.uint64(worker % WORD_BITS)
-    if many[index, worker // WORD_BITS, tier] & bit:
-        return False
-    many[index, worker // WORD_BITS, tier] |= bit
-    return True
+    return bool(many[index, worker // WORD_BITS, tier] & bit)
+
+
+@compiled
+def _turn_bit(many: NDArray[np.uint64], index: Integer, holder: Integer) -> bool:
+    """True if it is set now."""
+    worker, tier = holder // NUM_TIERS, holder % NUM_TIERS
+    bit = _ONE << np.uint64(worker % WORD_BITS)
+    many[index, worker // WORD_BITS, tier] ^= bit
+    return bool(many[index, worker // WORD_BITS, tier] & bit)
 
 
 @compiled

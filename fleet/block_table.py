@@ -45,16 +45,21 @@ class BlockTable:
     One thread changes it. Takes about 20 bytes a block that one worker holds, 40 while it grows.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, num_slots: int = FIRST_SLOTS) -> None:
+        """`num_slots`, a power of 2, of which 5/8 take blocks before it grows."""
         counts = np.zeros(WORD_BITS * NUM_TIERS, np.int64)
         self._state = State(
-            np.zeros(FIRST_SLOTS, np.uint64),
-            np.zeros(FIRST_SLOTS, np.uint32),
+            np.zeros(num_slots, np.uint64),
+            np.zeros(num_slots, np.uint32),
             np.zeros((0, FEW + 1), np.uint16),
             np.zeros(0, np.int32),
             np.zeros((0, 1, NUM_TIERS), np.uint64),
             np.zeros(0, np.int32),
             np.zeros(0, np.int32),
+            np.zeros(0, np.uint64),
+            np.zeros(0, np.int32),
+            np.zeros(1, np.uint64),
+            np.zeros(1, np.uint32),
             counts,
             np.zeros(3, np.int64),
         )
@@ -86,6 +91,10 @@ class BlockTable:
         return int(self._state.counts.sum())
 
     @property
+    def num_slots(self) -> int:
+        return len(self._state.keys)
+
+    @property
     def num_bytes(self) -> int:
         """Of memory."""
         return sum(array.nbytes for array in self._state)
@@ -109,8 +118,10 @@ class BlockTable:
 
     def remove(self, worker: int, tier: Tier, keys: BlockKeys) -> None:
         """`worker` holds them no more. Those that it does not hold are ignored."""
-        if self._knows(worker):
-            kernels.remove(self._state, keys, worker * NUM_TIERS + tier)
+        while self._knows(worker) and len(keys):
+            keys = keys[kernels.remove(self._state, keys, worker * NUM_TIERS + tier) :]
+            if len(keys):
+                self._grow()
 
     def purge(self, worker: int, tier: Tier) -> Iterator[None]:
         """`worker` holds nothing any more once this is exhausted.
@@ -119,9 +130,12 @@ class BlockTable:
         """
         holder = worker * NUM_TIERS + tier
         while self.num_held(worker, tier):
-            for first in range(0, len(self._state.keys), PURGE_SLOTS):
+            first = 0
+            while first < len(self._state.keys):
                 end = min(first + PURGE_SLOTS, len(self._state.keys))
-                kernels.purge(self._state, holder, first, end)
+                first = kernels.purge(self._state, holder, first, end)
+                if first < end:
+                    self._grow()
                 yield
                 if not self.num_held(worker, tier):
                     return
@@ -143,7 +157,9 @@ class BlockTable:
         """For the blocks of one prompt, in their order."""
         on_device = np.zeros(self.max_workers, np.int32)
         anywhere = np.zeros(self.max_workers, np.int32)
-        kernels.match(self._state, keys, on_device, anywhere)
+        bits = np.zeros((4, self._state.many.shape[1]), np.uint64)
+        values = np.zeros(min(len(keys), kernels.CHUNK), np.uint32)
+        kernels.match(self._state, keys, on_device, anywhere, bits, values)
         return Match(on_device, anywhere)
 
     def _knows(self, worker: int) -> bool:
@@ -181,8 +197,15 @@ class BlockTable:
             state = state._replace(
                 many=longer(state.many, number),
                 many_sizes=longer(state.many_sizes, number),
+                many_blocks=longer(state.many_blocks, number),
+                many_keys=longer(state.many_keys, number),
                 free_many=numbers(len(state.many), number),
             )
+            # At most half full.
+            set_keys = np.zeros(1 << (2 * number - 1).bit_length(), np.uint64)
+            set_values = np.zeros(len(set_keys), np.uint32)
+            kernels.index_sets(state, set_keys, set_values)
+            state = state._replace(set_keys=set_keys, set_values=set_values)
         self._state = state
 
 

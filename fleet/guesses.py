@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fleet.block_table import BlockTable
+from fleet.block_table import FIRST_SLOTS, BlockTable
 from fleet.tier import BlockKeys, Tier
 
 # In one generation.
 MAX_BLOCKS = 1 << 20
+# Requests under way, each time something is asked: a turn is spread over what follows it.
+CARRIED_AT_ONCE = 4
 
 
 class _Generation:
     """What was expected in one stretch of time. Workers have numbers of its own."""
 
-    def __init__(self) -> None:
-        self.table = BlockTable()
+    def __init__(self, num_slots: int = FIRST_SLOTS) -> None:
+        self.table = BlockTable(num_slots)
         self._numbers: dict[str, int] = {}
         self._rows: tuple[Sequence[str], int, NDArray[np.intp]] = ((), 0, np.zeros(0, np.intp))
 
     def add(self, worker: str, keys: BlockKeys) -> None:
+        """Nothing if there is no room."""
+        if self.table.num_entries + len(keys) > MAX_BLOCKS:
+            return
         number = self._numbers.setdefault(worker, len(self._numbers))
         self.table.add(number, Tier.EXPECTED, keys)
 
@@ -52,22 +58,28 @@ class Guesses:
         self._clock = clock
         self._turn_seconds = turn_seconds
         self._until = clock() + turn_seconds
-        self._open: dict[str, list[tuple[str, BlockKeys]]] = {}
+        self._open: dict[str, Mapping[str, BlockKeys]] = {}
+        self._to_carry: dict[str, None] = {}
         self._now, self._before = _Generation(), _Generation()
 
     @property
     def num_blocks(self) -> int:
         return self._now.table.num_entries + self._before.table.num_entries
 
-    def add(self, request_id: str, worker: str, keys: BlockKeys) -> None:
-        """All blocks of its prompt, from the first on. More than MAX_BLOCKS are not expected."""
+    def expect(self, request_id: str, blocks: Mapping[str, BlockKeys]) -> None:
+        """All blocks of its prompt, from the first on, by worker; these instead of any before.
+        More than MAX_BLOCKS of all requests are not expected.
+        """
         self._turn()
-        if len(keys) and self._now.table.num_entries + len(keys) <= MAX_BLOCKS:
-            self._open.setdefault(request_id, []).append((worker, keys))
-            self._now.add(worker, keys)
+        known = self._open.get(request_id, {})
+        self._open[request_id] = blocks
+        for worker, keys in blocks.items():
+            if worker not in known:
+                self._now.add(worker, keys)
 
     def end(self, request_id: str) -> None:
         """The request's blocks are there, or will not come."""
+        self._carry(request_id)
         self._open.pop(request_id, None)
 
     def match(self, keys: BlockKeys, workers: Sequence[str]) -> NDArray[np.int32]:
@@ -78,14 +90,23 @@ class Guesses:
     def _turn(self) -> None:
         now = self._clock()
         if now < self._until:
+            for request_id in tuple(islice(self._to_carry, CARRIED_AT_ONCE)):
+                self._carry(request_id)
             return
-        was_long_ago = now >= self._until + self._turn_seconds
-        self._before = _Generation() if was_long_ago else self._now
-        self._now = _Generation()
-        for expected in self._open.values():
-            for worker, keys in expected:
-                self._now.add(worker, keys)
+        for request_id in tuple(self._to_carry):
+            self._carry(request_id)
+        is_long_ago = now >= self._until + self._turn_seconds and not self._open
+        self._before = _Generation() if is_long_ago else self._now
+        self._now = _Generation(self._before.table.num_slots)
+        self._to_carry = dict.fromkeys(self._open)
         self._until = now + self._turn_seconds
+
+    def _carry(self, request_id: str) -> None:
+        """It was under way at the turn, and is in this generation, too."""
+        if request_id in self._to_carry:
+            del self._to_carry[request_id]
+            for worker, keys in self._open[request_id].items():
+                self._now.add(worker, keys)
 
     def __repr__(self) -> str:
         return f"<Guesses: {len(self._open)} requests, {self.num_blocks} blocks>"

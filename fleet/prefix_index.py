@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,9 +55,9 @@ class PrefixIndex:
         row = self.replica.row_of(worker)
         return 0 if row is None else self.replica.table.held_from_first(row, Tier.DEVICE, keys)
 
-    def expect(self, request_id: str, worker: str, keys: BlockKeys) -> None:
-        """A request with these blocks is sent to it."""
-        self._guesses.add(request_id, worker, keys)
+    def expect(self, request_id: str, blocks: Mapping[str, BlockKeys]) -> None:
+        """A request with these blocks is sent to these workers, and to no others."""
+        self._guesses.expect(request_id, blocks)
 
     def settle(self, request_id: str) -> None:
         """The request's blocks are where they were expected, or will not come."""

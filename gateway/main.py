@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -177,6 +178,9 @@ class Gateway:
             BlockAudit(self._blocks.replica, self.roster.sessions),
         )
         all_pages = {**pages.by_path(), **fleet_pages.by_path()}
+        # Garbage is looked for in what requests make, not in all that was imported.
+        gc.collect()
+        gc.freeze()
         max_body_bytes = settings.max_body_mib * 2**20
         door = Door(front.app, all_pages, max_body_bytes, self._metrics.answered)
         seconds = settings.shutdown_seconds

@@ -138,9 +138,9 @@ class Dispatcher:
         choice = self.router.decode_for(query, row, 0.0, now, without)
         return self._placement(row, choice.row, query, request) if choice else None
 
-    def _expect(self, worker: str, request: Request) -> None:
-        """It will hold this prompt's blocks: who shares them is sent there as well."""
-        self._hits.expect(request.request_id, worker, request.block_keys)
+    def _expect(self, request: Request, *workers: str) -> None:
+        """They will hold this prompt's blocks: who shares them is sent there as well."""
+        self._hits.expect(request.request_id, workers, request.block_keys)
 
     def _query(self, request: Request) -> Query:
         cached, below = self._hits.of(request.block_keys)
@@ -174,7 +174,7 @@ class Dispatcher:
         if request.deadline is not None:
             # The later of the two would be too late.
             rank = min(rank, request.deadline - plan.seconds)
-        self._expect(worker, request)
+        self._expect(request, worker)
         self.lanes.put(
             Waiting(
                 request.request_id,
@@ -235,7 +235,6 @@ class Dispatcher:
             self._stranded[request_id] = since
             return
         self._stranded.pop(request_id, None)
-        self.settle(request_id)
         self._put(request, query, plan, since, now)
 
     def _ready_on(self, worker: str, now: float) -> Iterator[tuple[Request, Placement]]:
@@ -305,11 +304,9 @@ class Dispatcher:
         """`row` computes the prompt."""
         request = self._requests[item.request_id]
         self.withdraw(item.request_id)
-        # Where it was planned is not where its blocks will be, if another took it over.
-        self.settle(item.request_id)
         workers = (self.table.keys[row], placement.decode.key)
-        for worker in dict.fromkeys(workers):
-            self._expect(worker, request)
+        # Where it was planned is not where its blocks will be, if another took it over.
+        self._expect(request, *workers)
         self.router.residency.note(workers, request.session, request.lora)
         return request, placement
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -21,8 +21,10 @@ class Hits(Protocol):
     def held_tokens(self, worker: str, keys: Mapping[int, BlockKeys]) -> int:
         """On that worker's device by now."""
 
-    def expect(self, request_id: str, worker: str, keys: Mapping[int, BlockKeys]) -> None:
-        """The request with this prompt is sent there."""
+    def expect(
+        self, request_id: str, workers: Iterable[str], keys: Mapping[int, BlockKeys]
+    ) -> None:
+        """The request with this prompt is sent to these, and to no others."""
 
     def settle(self, request_id: str) -> None:
         """Its prompt's blocks are there, or will not come."""
@@ -40,6 +42,8 @@ class NoHits:
     def held_tokens(self, worker: str, keys: Mapping[int, BlockKeys]) -> int:
         return 0
 
-    def expect(self, request_id: str, worker: str, keys: Mapping[int, BlockKeys]) -> None: ...
+    def expect(
+        self, request_id: str, workers: Iterable[str], keys: Mapping[int, BlockKeys]
+    ) -> None: ...
 
     def settle(self, request_id: str) -> None: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -35,11 +35,13 @@ class PromptHits:
         size = self._block_size(worker)
         return size * self._index.held_from_first(worker, keys[size]) if size in keys else 0
 
-    def expect(self, request_id: str, worker: str, keys: Mapping[int, BlockKeys]) -> None:
-        """The request with this prompt is sent there."""
-        size = self._block_size(worker)
-        if size in keys:
-            self._index.expect(request_id, worker, keys[size])
+    def expect(
+        self, request_id: str, workers: Iterable[str], keys: Mapping[int, BlockKeys]
+    ) -> None:
+        """The request with this prompt is sent to these, and to no others."""
+        sizes = {worker: self._block_size(worker) for worker in workers}
+        blocks = {worker: keys[size] for worker, size in sizes.items() if size in keys}
+        self._index.expect(request_id, blocks)
 
     def settle(self, request_id: str) -> None:
         """Its prompt's blocks are there, or will not come."""

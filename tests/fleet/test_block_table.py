@@ -94,8 +94,38 @@ def test_a_popular_prefix_takes_little_for_each_of_its_holders() -> None:
     for worker in range(1000):
         table.add(worker, Tier.DEVICE, shared)
     assert table.num_entries == 1_000_000
-    assert table.num_bytes / table.num_entries < 4
+    assert table.num_bytes / table.num_entries < 0.5
     assert table.match(shared).on_device[:1000].tolist() == [1000] * 1000
+
+
+def test_sets_of_holders_that_nobody_has_any_more_take_no_room() -> None:
+    table = BlockTable()
+    dice = random.Random(5)
+    sizes = []
+    for _ in range(12):
+        for worker in range(60):
+            first = dice.randrange(2000)
+            table.add(worker, Tier.DEVICE, np.arange(first + 1, 3001, dtype=np.uint64))
+        for worker in range(0, 60, 2):
+            table.remove(worker, Tier.DEVICE, np.arange(1, 3001, dtype=np.uint64))
+        for worker in range(1, 60, 2):
+            for _ in table.purge(worker, Tier.DEVICE):
+                pass
+        assert (table.num_entries, table.num_blocks) == (0, 0)
+        sizes.append(table.num_bytes)
+    assert sizes[-1] <= 2 * sizes[0]
+
+
+@pytest.mark.parametrize("step", [1, 7, 60])
+def test_a_prompt_told_in_pieces_is_found_as_one(step: int) -> None:
+    table = BlockTable()
+    prompt = np.arange(1, 121, dtype=np.uint64)
+    ends = {worker: 20 + worker % 90 for worker in range(100)}
+    for worker, end in ends.items():
+        for first in range(0, end, step):
+            table.add(worker, Tier.DEVICE, prompt[first : min(first + step, end)])
+    found = table.match(prompt).on_device
+    assert {worker: found[worker] for worker in ends} == ends
 
 
 def test_tiers_are_kept_apart() -> None:

@@ -38,7 +38,7 @@ def test_hits_are_in_the_order_of_the_workers_and_by_tier() -> None:
 def test_a_guess_counts_while_its_request_is_under_way_and_a_little_longer() -> None:
     clock = Clock()
     index = make_index(clock)
-    index.expect("r", "b/1", keys(1, 2, 3))
+    index.expect("r", {"b/1": keys(1, 2, 3)})
     assert hits(index, 1, 2, 3, 4)[0] == [2, 3, 0]
     clock.now = 1000
     assert hits(index, 1, 2, 3, 4)[0] == [2, 3, 0]
@@ -53,7 +53,7 @@ def test_a_guess_counts_while_its_request_is_under_way_and_a_little_longer() -> 
 def test_what_is_told_meanwhile_outlives_the_guess() -> None:
     clock = Clock()
     index = make_index(clock)
-    index.expect("r", "b/1", keys(1, 2))
+    index.expect("r", {"b/1": keys(1, 2)})
     index.replica.learn(Snapshot("b/1", 1, {Tier.DEVICE: pack([1])}))
     assert hits(index, 1, 2)[0] == [2, 2, 0]
     index.settle("r")
@@ -64,7 +64,7 @@ def test_what_is_told_meanwhile_outlives_the_guess() -> None:
 def test_guesses_outlive_news_and_then_end() -> None:
     clock = Clock()
     index = make_index(clock)
-    index.expect("r", "a/1", keys(4))
+    index.expect("r", {"a/1": keys(4)})
     index.replica.learn(Snapshot("a/1", 7, {Tier.DEVICE: pack([9])}))
     while index.replica.clean():
         pass
@@ -76,11 +76,39 @@ def test_guesses_outlive_news_and_then_end() -> None:
     assert index.num_expected == 0
 
 
+def test_a_request_is_expected_where_it_was_sent_last() -> None:
+    clock = Clock()
+    index = make_index(clock)
+    index.expect("r", {"a/1": keys(5, 6)})
+    index.expect("r", {"a/1": keys(5, 6), "b/1": keys(5, 6)})
+    assert hits(index, 5, 6)[0] == [2, 2, 0]
+    index.expect("r", {"b/1": keys(5, 6)})
+    for clock.now in (10, 20, 30):
+        found = hits(index, 5, 6)[0]
+    assert found == [0, 2, 0]
+
+
+def test_a_turn_with_many_under_way_forgets_none() -> None:
+    clock = Clock()
+    index = make_index(clock)
+    for number in range(30):
+        index.expect(f"r{number}", {"b/1": keys(100 + number)})
+    for clock.now in (10, 19, 20, 30, 39):
+        if clock.now == 30:
+            index.settle("r29")
+        for number in range(30):
+            assert hits(index, 100 + number)[0] == [0, 1, 0], (clock.now, number)
+    for clock.now in (40, 50):
+        hits(index, 1)
+    assert hits(index, 129)[0] == [0, 0, 0]
+    assert hits(index, 128)[0] == [0, 1, 0]
+
+
 def test_guesses_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     index = make_index()
-    index.expect("r", "b/1", keys(*range(100, 200)))
+    index.expect("r", {"b/1": keys(*range(100, 200))})
     monkeypatch.setattr(guesses, "MAX_BLOCKS", 150)
-    index.expect("s", "b/1", keys(*range(200, 300)))
+    index.expect("s", {"b/1": keys(*range(200, 300))})
     assert hits(index, *range(100, 200))[0][1] == 100
     assert hits(index, *range(200, 300))[0][1] == 0
     assert index.num_expected == 100

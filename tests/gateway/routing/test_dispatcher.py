@@ -225,7 +225,7 @@ def test_who_joins_gets_what_waits_for_others() -> None:
 def test_who_waits_is_not_taken_to_be_cached_where_another_worker_has_the_row() -> None:
     table = make_fleet("d1", "p1 p2")
     index = make_index("d1 p1 p2 p9")
-    index.expect("before", "p2", keys_of(1, 100)[16])
+    index.expect("before", {"p2": keys_of(1, 100)[16]})
     for worker in ("p1", "p2"):
         table.book(worker, Booked(1, 1, 1, 60_000, 60.0), 0.0)
     desk = Desk(table, Mode.ALWAYS, hits=PromptHits(index, table))
@@ -390,7 +390,7 @@ def test_prompts_that_share_a_beginning_go_to_the_same_worker() -> None:
 def test_a_cache_is_not_worth_a_long_wait() -> None:
     table = make_fleet("d1", "p1 p2")
     index = make_index("d1 p1 p2")
-    index.expect("before", "p2", keys_of(1, 100)[16])
+    index.expect("before", {"p2": keys_of(1, 100)[16]})
     table.book("p2", Booked(1, 1, 1, 30_000, 30.0), 0.0)
     desk = Desk(table, Mode.ALWAYS, hits=PromptHits(index, table))
     desk.add(make_prompt("a", 1601, block_keys=keys_of(1, 100)))

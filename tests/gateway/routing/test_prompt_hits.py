@@ -60,7 +60,7 @@ def test_a_prompt_without_keys_has_no_hits() -> None:
 def test_what_is_sent_there_is_expected_there_but_not_held() -> None:
     hits, table = make_hits()
     for worker in ("p1", "d2", "gone"):
-        hits.expect(f"to {worker}", worker, PROMPT)
+        hits.expect(f"to {worker}", [worker], PROMPT)
     assert shown(table, hits.of(PROMPT)) == {"d1": (16, 16), "d2": (64, 64), "p1": (64, 64)}
     assert [hits.held_tokens(worker, PROMPT) for worker in ("d1", "d2", "p1", "gone")] == [
         16,
@@ -73,7 +73,7 @@ def test_what_is_sent_there_is_expected_there_but_not_held() -> None:
 def test_a_worker_whose_size_the_prompt_was_not_hashed_for_is_passed_over() -> None:
     hits, table = make_hits()
     prompt = {16: PROMPT[16]}
-    hits.expect("a", "d2", prompt)
+    hits.expect("a", ["d2"], prompt)
     assert hits.held_tokens("d2", prompt) == 0
     assert shown(table, hits.of(prompt)) == {"d1": (16, 16), "d2": (0, 0), "p1": (0, 0)}
 
