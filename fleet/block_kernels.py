@@ -246,10 +246,10 @@ def _is_same(few: NDArray[np.uint16], value: Integer, other: Integer) -> bool:
     if value & _KIND != _KIND_FEW or other & _KIND != _KIND_FEW:
         return False
     record, before = few[np.int64(value & _INDEX)], few[np.int64(other & _INDEX)]
-    place = 0
-    while place <= np.int64(record[0]) and record[place] == before[place]:
+    size, place = int(record[0]), 0
+    while place <= size and record[place] == before[place]:
         place += 1
-    return place > np.int64(record[0])
+    return place > size
 
 
 @compiled
