@@ -20,7 +20,7 @@ UP_FLAGS = $(if $(PREFILL),--prefill $(PREFILL)) $(if $(DECODE),--decode $(DECOD
 	$(if $(MODEL),--model "$(MODEL)") $(if $(PORT),--port $(PORT)) \
 	$(if $(filter-out 0 no false,$(DETACH)),--detach) $(ARGS)
 
-.PHONY: help setup up down status handoff replay slow-link soak conversations credits chaos chaos-transfer wire streams decision test test-long lint types check format pins clean
+.PHONY: help setup up down status handoff replay slow-link soak conversations credits chaos chaos-transfer wire streams big-fleet decision test test-long lint types check format pins clean
 
 help: ## Show this list
 	@echo "Baton: prefill and decode in separate vLLM workers, one OpenAI-compatible endpoint."
@@ -69,6 +69,9 @@ chaos-transfer: setup ## Break workers and links at random moments, without engi
 streams: setup ## 5,000 streams at once over 200 simulated workers: tokens, memory
 	@$(BIN)/baton model fetch
 	@exec $(BIN)/python -m tests.suites.streams $(ARGS)
+
+big-fleet: setup ## Time routing decisions: 1,000 workers, 10 million blocks
+	@exec $(BIN)/python -m tests.suites.big_fleet $(ARGS)
 
 decision: setup ## Hand-off always, never and as measured, in seven scenarios
 	@$(BIN)/baton model fetch

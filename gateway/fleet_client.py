@@ -61,6 +61,7 @@ class FleetClient:
         self._actions: deque[Action] = deque()
         self._is_acting = False
         self._idle = asyncio.Event()
+        self._is_queued = asyncio.Event()
 
     def has_room(self, num_requests: int) -> bool:
         """So many more may be submitted."""
@@ -100,14 +101,25 @@ class FleetClient:
         return step
 
     async def run(self) -> NoReturn:
-        """Watches over the deadlines."""
+        """Watches over the deadlines and, while somebody waits, over the queue."""
+        swept = self._clock()
         while True:
-            await asyncio.sleep(self._sweep_seconds())
-            self._do(self._book.overdue(self._clock()))
+            await self._pause()
+            now = self._clock()
+            if now - swept < SWEEP_SECONDS:
+                self._do(self._book.begin(now))
+            else:
+                swept = now
+                self._do(self._book.overdue(now))
 
-    def _sweep_seconds(self) -> float:
-        """Sooner while somebody waits for a worker that will have computed what it was handed."""
-        return QUEUE_SECONDS if self._book.dispatcher.num_waiting else SWEEP_SECONDS
+    async def _pause(self) -> None:
+        """Short while somebody waits: by then a worker will have computed what it was handed."""
+        if self._is_queued.is_set():
+            await asyncio.sleep(QUEUE_SECONDS)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SWEEP_SECONDS):
+                await self._is_queued.wait()
 
     async def step(self, worker: str, frames: Sequence[bytes]) -> None:
         """The outputs of one engine step of `worker`. Raises ValueError.
@@ -133,7 +145,7 @@ class FleetClient:
         self._do(self._book.ticket_refused(worker, refusal.request_id, self._clock()))
 
     def reported(self, worker: str, report: worker_pb2.LoadReport) -> None:
-        self._do(self._book.reported(worker, report, self._clock()))
+        self._book.reported(worker, report, self._clock())
 
     def worker_lost(self, worker: str) -> None:
         self._do(self._book.worker_lost(worker, self._clock()))
@@ -203,10 +215,8 @@ class FleetClient:
         self._note_idle()
 
     def _note_idle(self) -> None:
-        if self._book.lives:
-            self._idle.clear()
-        else:
-            self._idle.set()
+        note(self._idle, not self._book.lives)
+        note(self._is_queued, self._book.dispatcher.num_waiting > 0)
 
     def _act(self, action: Action) -> None:
         if isinstance(action, Fail):
@@ -225,6 +235,13 @@ class FleetClient:
 
     def __repr__(self) -> str:
         return f"<FleetClient {self._book!r}, {self._steps.qsize()} steps queued>"
+
+
+def note(event: asyncio.Event, is_so: bool) -> None:
+    if is_so:
+        event.set()
+    else:
+        event.clear()
 
 
 def error_of(worker: str, failure: worker_pb2.Failure) -> RequestError:

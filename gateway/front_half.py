@@ -24,6 +24,7 @@ from vllm.config import VllmConfig
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+from vllm.envs import enable_envs_cache
 from vllm.exceptions import GenerationError, GracefulHTTPError
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine import EngineCoreOutputs, EngineCoreRequest
@@ -244,6 +245,8 @@ async def open_front_half(
     await init_app_state(llm, app.state, args, TASKS)
     # Its log line tells of one engine's cache and queue; there is none here.
     app.state.log_stats = False
+    # One is asked for with every token.
+    enable_envs_cache()
     return FrontHalf(llm, app)
 
 

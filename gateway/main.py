@@ -167,7 +167,7 @@ class Gateway:
         front = await self._front_half.open_front_half(
             self._options(),
             self._fleet,
-            lambda: self.roster.num_usable(worker_pb2.ROLE_DECODE) > 0,
+            lambda: self.roster.is_any_usable(worker_pb2.ROLE_DECODE),
             self._metrics.refused,
         )
         guard_vllm_logs()

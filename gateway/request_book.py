@@ -62,10 +62,9 @@ class RequestBook:
             actions += self._start(self.lives[request.request_id], placement, now)
         return actions
 
-    def reported(self, worker: str, report: worker_pb2.LoadReport, now: float) -> list[Action]:
+    def reported(self, worker: str, report: worker_pb2.LoadReport, now: float) -> None:
         """The worker says how loaded it is."""
         self.dispatcher.table.report(worker, report, now)
-        return self.begin(now)
 
     def first_token(self, life: RequestLife, now: float) -> list[Action]:
         home = life.decode_worker

@@ -70,6 +70,9 @@ class Roster:
     def num_usable(self, role: worker_pb2.Role) -> int:
         return sum(link.is_usable and link.serves(role) for link in self.links.values())
 
+    def is_any_usable(self, role: worker_pb2.Role) -> bool:
+        return any(link.is_usable and link.serves(role) for link in self.links.values())
+
     @property
     def max_model_len(self) -> int:
         """In tokens: what every usable worker can take."""

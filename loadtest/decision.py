@@ -28,6 +28,11 @@ GOALS = {"ttft": 0.5, "itl": 0.05}
 # Auto may be so much worse than the better of the others.
 TOLERANCE = 1.05
 NUM_WARM_UP = 50
+HEADING = (
+    "Means of TTFT / ITL, in ms; the better of the two by both as shares of their goals.\n\n"
+    "| scenario | always | never | auto | better | auto / better | failed |\n"
+    "|---|---:|---:|---:|---|---:|---:|\n"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +93,11 @@ def main(words: Sequence[str] | None = None) -> int:
     given = parser().parse_args(words)
     chosen = [each for each in SCENARIOS if not given.only or given.only in each.name]
     results: dict[str, dict[str, Outcome]] = {}
+    sys.stdout.write(HEADING)
     try:
         for scenario in chosen:
             results[scenario.name] = run_scenario(scenario, given.rounds)
-            sys.stdout.write(lines_of(scenario.name, results[scenario.name]))
+            sys.stdout.write(line_of(scenario.name, results[scenario.name]))
             sys.stdout.flush()
     except (ReplayError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
@@ -148,17 +154,14 @@ def options_of(scenario: Scenario, mode: str, seed: int) -> Options:
     return parse([scenario.trace, *words, "--seed", str(seed)])
 
 
-def lines_of(name: str, outcomes: Mapping[str, Outcome]) -> str:
+def line_of(name: str, outcomes: Mapping[str, Outcome]) -> str:
     better = better_of(outcomes)
     auto, best = outcomes["auto"], outcomes[better]
-    cells = "".join(
-        f"{each.ttft:9.0f} {each.itl:6.1f}" for each in (outcomes[mode] for mode in MODES)
-    )
-    failed = sum(each.num_failed for each in outcomes.values())
-    return (
-        f"{name:32}{cells}   {better:6} x{auto.ttft / best.ttft:.2f} x{auto.itl / best.itl:.2f}"
-        f"{f'  {failed} failed' if failed else ''}\n"
-    )
+    each = (outcomes[mode] for mode in MODES)
+    times = " | ".join(f"{one.ttft:.0f} / {one.itl:.1f}" for one in each)
+    ratios = f"{auto.ttft / best.ttft:.2f} / {auto.itl / best.itl:.2f}"
+    failed = sum(one.num_failed for one in outcomes.values())
+    return f"| {name} | {times} | {better} | {ratios} | {failed} |\n"
 
 
 def better_of(outcomes: Mapping[str, Outcome]) -> str:

@@ -52,6 +52,10 @@ class Binder:
         return table.keys[int(np.argmax(free))]
 
     def _remote(self, item: Waiting, row: int, now: float, kept: str) -> Placement | None:
+        table = self._router.table
+        # Soon said while all are full, and so it is for everybody who waits.
+        if not (table.has_credit(item.query.kv_tokens) & table.columns.can_decode).any():
+            return None
         choice = self._router.decode_for(item.query, row, item.seconds, now, without=kept)
         return self._placement(item, row, choice.row, choice) if choice else None
 

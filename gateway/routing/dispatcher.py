@@ -20,13 +20,13 @@ from gateway.routing.hits import Hits, NoHits
 from gateway.routing.lanes import Lanes, Waiting
 from gateway.routing.output_lengths import OutputLengths
 from gateway.routing.placement import Placement
-from gateway.routing.room import has_room
+from gateway.routing.room import Room
 from gateway.routing.router import Plan, Router
 from gateway.routing.scene import Query
 from gateway.routing.takeover import taken_over
 
 # Of a lane, how many are tried when those before them lack room where they would be decoded.
-MAX_TRIED = 16
+MAX_TRIED = 8
 # How much later a prompt goes that takes a second longer: it waits for what comes within so many.
 AGING_SECONDS = 2.0
 # One step of priority is worth so many seconds of waiting, up to so many steps.
@@ -241,25 +241,31 @@ class Dispatcher:
         row = self._usable_row(worker)
         if row is None:
             return
+        room = Room.of(self.table, row, now)
+        if room.is_none:
+            return
         for item in self.lanes.lane(worker)[:MAX_TRIED]:
-            if not has_room(self.table, row, item.num_tokens, now):
+            if not room.takes(item.num_tokens):
                 continue
             gap_tokens = self._gap_tokens(item, row)
             if self._is_worth_waiting(item, row, gap_tokens, now):
                 continue
-            if not has_room(self.table, row, item.num_tokens + gap_tokens, now):
+            if not room.takes(item.num_tokens + gap_tokens):
                 continue
             placement = self._binder.bind(self._without_gap(item, row, gap_tokens), row, now)
             if placement is not None:
                 yield self._begin(item, placement, row)
+                room = Room.of(self.table, row, now)
 
     def _spilled(self, now: float) -> Iterator[tuple[Request, Placement]]:
         """Workers with nothing to do take over from the longest lane what they finish sooner."""
         columns = self.table.columns
         if not len(self.lanes):
             return
-        may = (columns.can_prefill | columns.can_decode) & (columns.num_queued == 0)
-        for row in np.flatnonzero(may & (columns.num_prefills == 0))[:MAX_TRIED].tolist():
+        may = (columns.num_queued == 0) & (columns.num_prefills == 0)
+        prefill = np.flatnonzero(may & columns.can_prefill)[:MAX_TRIED]
+        decode = np.flatnonzero(may & columns.can_decode & ~columns.can_prefill)[:MAX_TRIED]
+        for row in (*prefill.tolist(), *decode.tolist()):
             longest = self.lanes.longest()
             if longest is None:
                 return

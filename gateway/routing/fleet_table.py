@@ -213,9 +213,12 @@ class FleetTable:
 
     def _typical(self, name: str, otherwise: float) -> float:
         """The median of the workers that are there."""
-        values = getattr(self.columns, name)[list(self._by_key.values())]
-        known = values[values > 0]
-        return float(np.median(known)) if len(known) else otherwise
+        values: Floats = getattr(self.columns, name)
+        # A row that is nobody's is zero.
+        known = np.sort(values[values > 0])
+        size = len(known)
+        # np.median takes many times as long, and every report asks.
+        return float(known[(size - 1) // 2] + known[size // 2]) / 2 if size else otherwise
 
     def _take_row(self, facts: WorkerFacts) -> int:
         if "" not in self.keys:

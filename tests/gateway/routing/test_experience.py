@@ -95,5 +95,6 @@ def test_what_was_sent_is_counted_once() -> None:
     book.leg_failed("d1", "a", WorkerFull("d1", "full"), 0.1)
     assert repr(book.dispatcher.lanes) == "<Lanes 1 waiting for 1 workers>"
     book.reported("d1", make_report(), 1.0)
+    book.begin(1.0)
     assert repr(book.dispatcher.lanes) == "<Lanes 0 waiting for 0 workers>"
     assert counts.prompt_tokens == 1000
