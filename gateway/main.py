@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
 import socket
@@ -19,6 +18,7 @@ from fleet.prefix_index import PrefixIndex
 from fleet.redis_block_log import RedisBlockLog
 from fleet.redis_membership import RedisMembership
 from fleet.watch import MembershipWatch
+from gateway import garbage
 from gateway.background import beside
 from gateway.block_audit import BlockAudit
 from gateway.door import Door
@@ -178,9 +178,7 @@ class Gateway:
             BlockAudit(self._blocks.replica, self.roster.sessions),
         )
         all_pages = {**pages.by_path(), **fleet_pages.by_path()}
-        # Garbage is looked for in what requests make, not in all that was imported.
-        gc.collect()
-        gc.freeze()
+        garbage.settle()
         max_body_bytes = settings.max_body_mib * 2**20
         door = Door(front.app, all_pages, max_body_bytes, self._metrics.answered)
         seconds = settings.shutdown_seconds
