@@ -12,9 +12,29 @@ from fleet.block_table import FIRST_SLOTS, BlockTable
 from fleet.tier import BlockKeys, Tier
 
 # In one generation.
-MAX_BLOCKS = 1 << 20
+MAX_MARKS = 1 << 20
+# Of a prompt's blocks, the first so many are marks, and then one in each next part of that size.
+DENSE = 64
+LONGEST_PROMPT = 1 << 22
 # Requests under way, each time something is asked: a turn is spread over what follows it.
 CARRIED_AT_ONCE = 4
+
+
+def marks() -> NDArray[np.intp]:
+    """Numbers of the blocks by which a guess is found: whoever has one has all before it."""
+    found = [0]
+    while found[-1] < LONGEST_PROMPT:
+        found.append(found[-1] + 1 + found[-1] // DENSE)
+    return np.array(found, np.intp)
+
+
+MARKS = marks()
+# By how many marks are found: so many blocks are there at least.
+NUM_BLOCKS = np.append(0, MARKS + 1).astype(np.int32)
+
+
+def marked(keys: BlockKeys) -> BlockKeys:
+    return keys[MARKS[: int(np.searchsorted(MARKS, len(keys)))]]
 
 
 class _Generation:
@@ -26,13 +46,14 @@ class _Generation:
         self._rows: tuple[Sequence[str], int, NDArray[np.intp]] = ((), 0, np.zeros(0, np.intp))
 
     def add(self, worker: str, keys: BlockKeys) -> None:
-        """Nothing if there is no room."""
-        if self.table.num_entries + len(keys) > MAX_BLOCKS:
+        """Marks; nothing if there is no room."""
+        if self.table.num_entries + len(keys) > MAX_MARKS:
             return
         number = self._numbers.setdefault(worker, len(self._numbers))
         self.table.add(number, Tier.EXPECTED, keys)
 
     def match(self, keys: BlockKeys, workers: Sequence[str]) -> NDArray[np.int32]:
+        """How many marks from the first."""
         if not self._numbers:
             return np.zeros(len(workers), np.int32)
         # The place after the last is nobody's.
@@ -52,6 +73,9 @@ class Guesses:
     """By request, while it is under way; its blocks are forgotten one or two turns after that, and
     by then its worker has told of them. Nothing is taken out one by one: with each turn, what is
     still expected begins a new generation, and the one before the last is dropped whole.
+
+    A prompt of thousands of blocks is known by hundreds of them, so a match of it may be told too
+    short, by a 64th.
     """
 
     def __init__(self, clock: Callable[[], float], turn_seconds: float) -> None:
@@ -64,18 +88,19 @@ class Guesses:
 
     @property
     def num_blocks(self) -> int:
-        return self._now.table.num_entries + self._before.table.num_entries
+        """Of requests under way, each as often as it is expected somewhere."""
+        return sum(len(keys) for blocks in self._open.values() for keys in blocks.values())
 
     def expect(self, request_id: str, blocks: Mapping[str, BlockKeys]) -> None:
         """All blocks of its prompt, from the first on, by worker; these instead of any before.
-        More than MAX_BLOCKS of all requests are not expected.
+        More than MAX_MARKS of all requests are not expected.
         """
         self._turn()
         known = self._open.get(request_id, {})
         self._open[request_id] = blocks
         for worker, keys in blocks.items():
             if worker not in known:
-                self._now.add(worker, keys)
+                self._now.add(worker, marked(keys))
 
     def end(self, request_id: str) -> None:
         """The request's blocks are there, or will not come."""
@@ -85,7 +110,9 @@ class Guesses:
     def match(self, keys: BlockKeys, workers: Sequence[str]) -> NDArray[np.int32]:
         """Blocks from the first that each of them is expected to hold, in their order."""
         self._turn()
-        return np.maximum(self._now.match(keys, workers), self._before.match(keys, workers))
+        keys = marked(keys)
+        found = np.maximum(self._now.match(keys, workers), self._before.match(keys, workers))
+        return NUM_BLOCKS[found]
 
     def _turn(self) -> None:
         now = self._clock()
@@ -106,7 +133,7 @@ class Guesses:
         if request_id in self._to_carry:
             del self._to_carry[request_id]
             for worker, keys in self._open[request_id].items():
-                self._now.add(worker, keys)
+                self._now.add(worker, marked(keys))
 
     def __repr__(self) -> str:
         return f"<Guesses: {len(self._open)} requests, {self.num_blocks} blocks>"

@@ -106,12 +106,25 @@ def test_a_turn_with_many_under_way_forgets_none() -> None:
 
 def test_guesses_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     index = make_index()
-    index.expect("r", {"b/1": keys(*range(100, 200))})
-    monkeypatch.setattr(guesses, "MAX_BLOCKS", 150)
-    index.expect("s", {"b/1": keys(*range(200, 300))})
-    assert hits(index, *range(100, 200))[0][1] == 100
-    assert hits(index, *range(200, 300))[0][1] == 0
-    assert index.num_expected == 100
+    monkeypatch.setattr(guesses, "MAX_MARKS", 90)
+    index.expect("r", {"b/1": keys(*range(100, 150))})
+    index.expect("s", {"b/1": keys(*range(200, 250))})
+    assert hits(index, *range(100, 150))[0][1] == 50
+    assert hits(index, *range(200, 250))[0][1] == 0
+
+
+def test_a_long_guess_is_told_too_short_by_a_64th_at_most() -> None:
+    index = make_index()
+    prompt = np.arange(1000, 1000 + 9000, dtype=np.uint64)
+    index.expect("r", {"b/1": prompt})
+    assert index.num_expected == 9000
+    for shared in (1, 63, 64, 65, 200, 1000, 8999, 9000):
+        asked = prompt.copy()
+        asked[shared:] += np.uint64(100_000)
+        found = index.hits(asked, WORKERS)[0].tolist()
+        assert found[0] == found[2] == 0
+        assert shared - 1 - shared // 64 <= found[1] <= shared
+        assert index.hits(prompt[:shared], WORKERS)[0][1] == found[1]
 
 
 def test_a_newcomer_is_known_at_once() -> None:
