@@ -91,8 +91,11 @@ def decode_snapshot(data: bytes) -> Snapshot:
 
 
 def check_packed(keys: bytes) -> None:
+    """Raises ValueError for parts of keys, and for 0, which is none."""
     if len(keys) % KEY_BYTES:
         raise ValueError(f"{len(keys)} bytes are no list of block keys")
+    if not unpack(keys).all():
+        raise ValueError("0 is no block key")
 
 
 def pack(keys: Iterable[int]) -> bytes:

@@ -13,6 +13,8 @@ from fleet.block_table import BlockTable, Match
 from fleet.tier import BlockKeys, Tier
 
 MAX_EARLY = 1024
+# Rows that wait to be emptied. Beyond that, a tier is emptied at once.
+MAX_LEAVING = 1 << 12
 
 
 @dataclass(slots=True)
@@ -32,8 +34,8 @@ class BlockReplica:
     """Pure. Follows each worker's batches from a snapshot of it; what is not whole is not known.
 
     `generation` grows whenever `rows` changes. A worker has a row of the table. One that starts
-    anew, from a snapshot or after it has left, gets another row, and the old one is emptied bit
-    by bit by `clean`.
+    anew, from a snapshot, after it has left or when it holds nothing more on a tier, gets another
+    row, and the old one is emptied bit by bit by `clean`.
     """
 
     def __init__(self) -> None:
@@ -99,9 +101,7 @@ class BlockReplica:
         if snapshot.number == told.number:
             return
         if told.number >= 0:
-            self._empty(told.row)
-            told.row = self._new_row()
-            self.generation += 1
+            self._replace_row(told)
         for tier, keys in snapshot.tiers.items():
             self._table.add(told.row, Tier(tier), unpack(keys))
         told.number = snapshot.number
@@ -139,12 +139,30 @@ class BlockReplica:
             if isinstance(news, Stored):
                 self._table.add(told.row, tier, unpack(news.keys))
             elif isinstance(news, Cleared):
-                for _ in self._table.purge(told.row, tier):
-                    pass
+                self._clear(told, tier)
             else:
                 self._table.remove(told.row, tier, unpack(news.keys))
         told.number = batch.number
         told.is_doubtful = False
+
+    def _clear(self, told: _Told, tier: Tier) -> None:
+        """What the worker holds on other tiers goes with it into another row."""
+        old = told.row
+        if not self._table.num_held(old, tier):
+            return
+        if len(self._leaving) >= MAX_LEAVING:
+            for _ in self._table.purge(old, tier):
+                pass
+            return
+        self._replace_row(told)
+        for other in Tier:
+            if other is not tier:
+                self._table.add(told.row, other, self._table.held(old, other))
+
+    def _replace_row(self, told: _Told) -> None:
+        self._empty(told.row)
+        told.row = self._new_row()
+        self.generation += 1
 
     def _new_row(self) -> int:
         if self._free:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from typing import NoReturn
 
 from fleet.backoff import Backoff
@@ -16,6 +17,8 @@ from fleet.watch import GOING_ON
 
 READ_SECONDS = 1.0
 ASK_SECONDS = 1.0
+# Snapshots in one answer.
+ASKED_AT_ONCE = 8
 # What a worker told after its snapshot: it replaces one that is behind much sooner.
 LOOK_BACK_SECONDS = 10.0
 # Steps of cleaning between two readings, each of about a millisecond.
@@ -93,9 +96,16 @@ class BlockWatch:
     async def _ask(self) -> None:
         now = time.monotonic()
         due = [worker for worker, at in self._wanted.items() if at <= now]
-        for snapshot in await self._log.snapshots(due):
+        for first in range(0, len(due), ASKED_AT_ONCE):
+            await self._ask_for(due[first : first + ASKED_AT_ONCE])
+
+    async def _ask_for(self, workers: Sequence[str]) -> None:
+        """Other tasks have a turn after each, as a snapshot may be a million blocks."""
+        for snapshot in await self._log.snapshots(workers):
             self.replica.learn(snapshot)
-        for worker in due:
+            await asyncio.sleep(0)
+        now = time.monotonic()
+        for worker in workers:
             if self.replica.is_whole(worker):
                 self._wanted.pop(worker, None)
             elif worker in self._wanted:

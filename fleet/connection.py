@@ -1,4 +1,4 @@
-"""One bounded connection to a Redis-protocol server."""
+"""A few bounded connections to a Redis-protocol server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -19,12 +19,16 @@ from fleet.url import check_url, redacted
 CONNECT_SECONDS = 2.0
 CALL_SECONDS = 3.0
 MAX_CONNECTIONS = 4
+# For one of them, while all are in use.
+WAIT_SECONDS = 2.0
 
 
 def connect(url: str) -> Redis:
-    """A client that has not connected yet. Raises BadFleetUrl."""
+    """A client that has not connected yet. Its calls wait for one another's connections. Raises
+    BadFleetUrl.
+    """
     try:
-        return Redis.from_url(
+        pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
             check_url(url),
             # Reads and writes are bounded by `bounded`: given a timeout, the client would
             # write under asyncio.wait_for, which loses cancellations in Python 3.11.
@@ -33,6 +37,7 @@ def connect(url: str) -> Redis:
             # One retry: after a server restart, the pool's connections are stale.
             retry=Retry(NoBackoff(), 1),
             max_connections=MAX_CONNECTIONS,
+            timeout=WAIT_SECONDS,
             client_name="baton",
             protocol=3,
             # Neither is needed, and a user with few rights may not ask for them.
@@ -43,6 +48,7 @@ def connect(url: str) -> Redis:
         raise
     except ValueError as error:
         raise BadFleetUrl(f"fleet state at {redacted(url)}: {error}") from error
+    return Redis.from_pool(pool)
 
 
 @asynccontextmanager

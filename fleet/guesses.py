@@ -92,8 +92,9 @@ class Guesses:
         return sum(len(keys) for blocks in self._open.values() for keys in blocks.values())
 
     def expect(self, request_id: str, blocks: Mapping[str, BlockKeys]) -> None:
-        """All blocks of its prompt, from the first on, by worker; these instead of any before.
-        More than MAX_MARKS of all requests are not expected.
+        """All blocks of its prompt, from the first on, by worker. What was expected of it before, on
+        workers that are not named again, fades within two turns. More than MAX_MARKS of all
+        requests are not expected.
         """
         self._turn()
         known = self._open.get(request_id, {})

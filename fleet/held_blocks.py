@@ -22,7 +22,7 @@ MAX_UNTOLD = 1 << 16
 
 
 class HeldBlocks:
-    """Pure. Block keys are 64-bit numbers; 0 is none.
+    """Pure. Block keys are 64-bit numbers; 0 is none, and what is stored under it is left out.
 
     News that nobody takes are given up at a bound; then only a new beginning tells the truth.
     """
@@ -39,7 +39,7 @@ class HeldBlocks:
 
     def store(self, tier: Tier, keys: Iterable[int]) -> None:
         held = self._held.setdefault(tier, set())
-        new = [key for key in dict.fromkeys(keys) if key not in held]
+        new = [key for key in dict.fromkeys(keys) if key and key not in held]
         held.update(new)
         self._note(Stored(tier, pack(part)) for part in parts(new))
 
@@ -86,7 +86,7 @@ class HeldBlocks:
             self.has_given_up = True
 
 
-def parts(keys: Sequence[int]) -> Iterator[Sequence[int]]:
+def parts(keys: Iterable[int]) -> Iterator[Sequence[int]]:
     """Of up to MAX_KEYS."""
     rest = iter(keys)
     while part := tuple(islice(rest, MAX_KEYS)):

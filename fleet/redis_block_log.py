@@ -17,6 +17,11 @@ logger = logging.getLogger(__name__)
 
 # Batches. A worker's snapshot must be younger than the oldest of them.
 MAX_LENGTH = 1 << 16
+MIN_LENGTH = 1 << 9
+# A quarter of what the embedded server may take.
+MAX_BYTES = 1 << 26
+# A batch's weight in the average of their sizes.
+WEIGHT = 1 / 32
 MAX_READ = 1024
 # After the last batch of a fleet that is gone.
 LOG_SECONDS = 3600
@@ -25,23 +30,36 @@ START = "0-0"
 
 
 class RedisBlockLog(RedisClient):
-    """A stream, trimmed, and a string with a TTL for each worker's snapshot: see FleetKeys."""
+    """A stream, trimmed, and a string with a TTL for each worker's snapshot: see FleetKeys.
+
+    A full server takes no lease either, so the stream is bounded to about `max_bytes`, though
+    servers trim by number alone. Each writer lets as many batches stay as would fill `max_bytes`
+    if all were as large as its own are on average: whoever writes large ones cuts the log for all.
+    So each writer's own batches take about `max_bytes` at most, and all together about that if
+    they are alike, twice that if some are much larger than others. MIN_LENGTH batches stay in any
+    case, `max_length` at most; one that is too large for MIN_LENGTH of its kind counts as just not
+    too large, so that a single one does not cut the log down.
+    """
 
     def __init__(
-        self, client: Redis, fleet: str, server: str = "redis", max_length: int = MAX_LENGTH
+        self,
+        client: Redis,
+        fleet: str,
+        server: str = "redis",
+        max_length: int = MAX_LENGTH,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         super().__init__(client, fleet, server)
         self._max_length = max_length
+        self._max_bytes = max_bytes
+        self._mean_bytes = 0.0
         self._has_complained = False
 
     async def tell(self, batch: Batch) -> None:
+        data = encode(batch)
+        length = self._length_with(len(data))
         async with bounded(self._server), self._client.pipeline(transaction=False) as pipe:
-            pipe.xadd(
-                self._keys.block_log,
-                {BATCH: encode(batch)},
-                maxlen=self._max_length,
-                approximate=True,
-            )
+            pipe.xadd(self._keys.block_log, {BATCH: data}, maxlen=length, approximate=True)
             pipe.expire(self._keys.block_log, LOG_SECONDS)
             await pipe.execute()
 
@@ -88,9 +106,10 @@ class RedisBlockLog(RedisClient):
             oldest = await self._client.xrange(log, count=1)
         entries = entries_of(found)
         batches = [self._decode(decode_batch, fields.get(BATCH.encode())) for _, fields in entries]
+        last = entries[-1][0] if entries else place
         return Reading(
             tuple(each for each in batches if isinstance(each, Batch)),
-            entries[-1][0] if entries else place,
+            last if oldest else START,
             has_gap=place != START
             and (not oldest or number_of(first_name(oldest)) > number_of(place)),
         )
@@ -98,6 +117,13 @@ class RedisBlockLog(RedisClient):
     async def lag_seconds(self, place: str) -> float:
         last, _ = number_of(await self.end())
         return max(0.0, (last - number_of(place)[0]) / 1000) if place != START else 0.0
+
+    def _length_with(self, num_bytes: int) -> int:
+        """How many batches may stay once one of so many bytes has been told."""
+        counted = min(num_bytes, self._max_bytes / MIN_LENGTH)
+        self._mean_bytes += (counted - self._mean_bytes) * WEIGHT
+        fitting = int(self._max_bytes / max(self._mean_bytes, 1.0))
+        return min(self._max_length, max(MIN_LENGTH, fitting))
 
     def _decode(self, decode: Any, data: bytes | str | None) -> Batch | Snapshot | None:
         try:

@@ -31,6 +31,15 @@ class Submit:
 
 
 @dataclass(frozen=True, slots=True)
+class Reserve:
+    """An open leg needs so much room from now on."""
+
+    worker: str
+    leg_id: str
+    kv_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Abort:
     """Stop one leg and free what it holds."""
 
@@ -55,4 +64,4 @@ class Fail:
     error: RequestError
 
 
-Action = Submit | Abort | Revoke | Fail
+Action = Submit | Reserve | Abort | Revoke | Fail

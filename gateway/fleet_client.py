@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import NoReturn, Protocol
 
-from gateway.actions import Abort, Action, Fail, Leg, Revoke, Submit
+from gateway.actions import Abort, Action, Fail, Leg, Reserve, Revoke, Submit
 from gateway.codec import DecodeOutputs, Output, StepOutputs, ended_well, transfer_params_of
 from gateway.errors import RequestError, ShuttingDown, WorkerFailed, WorkerFull, WorkerRefused
 from gateway.request import Request
@@ -166,7 +166,7 @@ class FleetClient:
                 life.deadline = deadline
                 life.num_outputs += len(output.new_token_ids)
                 if life.num_outputs > life.room_for_outputs:
-                    self._book.grown(life, now)
+                    self._do(self._book.grown(life, now))
                 rest.append(output)
             elif self._turn(worker, life, output, now):
                 rest.append(output)
@@ -254,7 +254,7 @@ def error_of(worker: str, failure: worker_pb2.Failure) -> RequestError:
     return WorkerFailed(worker, reason, failure.retryable)
 
 
-def message_of(action: Submit | Abort | Revoke) -> worker_pb2.ToWorker:
+def message_of(action: Submit | Reserve | Abort | Revoke) -> worker_pb2.ToWorker:
     """The action as it crosses the border."""
     match action:
         case Submit():
@@ -267,6 +267,10 @@ def message_of(action: Submit | Abort | Revoke) -> worker_pb2.ToWorker:
                     transfer_params=action.transfer_params,
                     kv_tokens=action.kv_tokens,
                 )
+            )
+        case Reserve():
+            return worker_pb2.ToWorker(
+                reserve=worker_pb2.Reserve(request_id=action.leg_id, kv_tokens=action.kv_tokens)
             )
         case Abort():
             return worker_pb2.ToWorker(abort=worker_pb2.Abort(request_ids=[action.leg_id]))

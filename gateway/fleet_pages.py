@@ -98,15 +98,9 @@ class FleetPages:
                 "target": target,
                 "bytes_per_second": rate if isfinite(rate) else None,
             }
-            for source, one in table.rows.items()
-            for target, other in table.rows.items()
-            if (rate := pairs.rate(one, other))
+            for one, other, rate in pairs.known()
+            if (source := table.keys[one]) and (target := table.keys[other])
         ]
-
-
-def finite(number: float) -> float | None:
-    """JSON has no infinity."""
-    return number if isfinite(number) else None
 
 
 def shown(seen: Seen) -> dict[str, float]:

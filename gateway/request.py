@@ -43,6 +43,8 @@ class Request:
         return match.group(1) if match else None
 
 
-def prefill_leg_id(request_id: str) -> str:
-    """The prefill leg's id at the worker. The decode leg's is the request id itself."""
-    return f"prefill:{request_id}"
+def prefill_leg_id(request_id: str, number: int) -> str:
+    """The id at the worker of a request's prefill leg, of which there may be several, one after
+    the other. The decode leg's is the request id itself.
+    """
+    return f"prefill:{request_id}" if number <= 1 else f"prefill-{number}:{request_id}"

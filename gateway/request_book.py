@@ -78,10 +78,9 @@ class RequestBook:
                 actions += self._queue(follower, now, home)
         return actions + self.begin(now)
 
-    def grown(self, life: RequestLife, now: float) -> None:
+    def grown(self, life: RequestLife, now: float) -> list[Action]:
         """It has more tokens than room was promised for: what others may have is less."""
-        life.grow()
-        self._settle(life, [], now)
+        return self._settle(life, life.grow(self.dispatcher.table.block_tokens), now)
 
     def finished(self, life: RequestLife, now: float) -> list[Action]:
         self._experience.finished(life, now)
@@ -152,9 +151,12 @@ class RequestBook:
     def overdue(self, now: float) -> list[Action]:
         """What to do about every deadline that has passed."""
         late = [x for x in self.lives.values() if now >= min(x.deadline, x.prefill_deadline)]
+        self._withdraw(each for each in late if now >= each.deadline)
         actions: list[Action] = []
         for life in late:
-            actions += self._settle(life, life.overdue(now), now)
+            # One may have ended with another.
+            if life.stage is not Stage.ENDED:
+                actions += self._settle(life, life.overdue(now), now)
         return actions + self.begin(now)
 
     def check_integrity(self) -> None:
@@ -177,11 +179,12 @@ class RequestBook:
         assert self._booked.keys() <= self.lives.keys(), (self._booked, self.lives)
 
     def _queue(self, life: RequestLife, now: float, home: str | None = None) -> list[Action]:
-        """`home`: the worker that has its prompt already."""
+        """`home`: the worker that has its prompt already. It has waited since it came."""
+        since = life.arrived_at
         is_queued = (
-            self.dispatcher.add(life.request, now)
+            self.dispatcher.add(life.request, now, since)
             if home is None
-            else self.dispatcher.add_to(home, life.request, now)
+            else self.dispatcher.add_to(home, life.request, now, since)
         )
         if is_queued:
             return []

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 
-from gateway.actions import Abort, Action, Fail, Leg, Revoke, Submit
+from gateway.actions import Abort, Action, Fail, Leg, Reserve, Revoke, Submit
 from gateway.errors import RequestError, TimedOut
 from gateway.request import Request, prefill_leg_id
 from gateway.routing.decider import Verdict
@@ -100,6 +100,7 @@ class RequestLife:
     prefill_ended_at: float | None = None
     first_token_at: float | None = None
     num_outputs: int = 0
+    num_prefills: int = 0
     room_for_outputs: float = NEVER
     _transfer_params: bytes = b""
 
@@ -112,7 +113,7 @@ class RequestLife:
 
     @property
     def prefill_leg_id(self) -> str:
-        return prefill_leg_id(self.request.request_id)
+        return prefill_leg_id(self.request.request_id, self.num_prefills)
 
     def open_legs(self) -> tuple[tuple[str, str], ...]:
         """(worker, leg id) of each."""
@@ -172,6 +173,8 @@ class RequestLife:
         if prefill is None:
             return [self._submit_decode(now)]
         self.prefill_worker = self.source = prefill
+        # What is still told of the leg before this one is not about this one.
+        self.num_prefills += 1
         self.prefill_deadline = now + self.timeouts.prefill
         prefill_leg = Submit(prefill, Leg.PREFILL, self.prefill_leg_id, self.request, ticket)
         if dispatch is Dispatch.TOGETHER:
@@ -196,11 +199,16 @@ class RequestLife:
         self.costs = Costs()
         return actions
 
-    def grow(self) -> None:
-        """The answer has outgrown the room that was promised to it: now it is more."""
+    def grow(self, block_size: int) -> list[Action]:
+        """The answer has outgrown the room that was promised to it: now it is half as much again,
+        and 64 tokens at least.
+        """
         grown = self.request.num_prompt_tokens + self.num_outputs + max(64, self.num_outputs // 2)
+        grown = -(-grown // block_size) * block_size
         self.costs = replace(self.costs, kv_tokens=grown)
         self.room_for_outputs = grown - self.request.num_prompt_tokens
+        worker = self.decode_worker
+        return [Reserve(worker, self.decode_leg_id, grown)] if worker else []
 
     def first_token(self, now: float) -> None:
         self.stage, self.first_token_at = Stage.STREAMING, now

@@ -125,6 +125,11 @@ class Hub:
         closed = (self._ledger.close_request(link.number, name) for name in request_ids)
         self._give_up(leg for leg in closed if leg)
 
+    def reserve(self, link: Link, reserve: worker_pb2.Reserve) -> None:
+        """A leg that is not open any more is passed over."""
+        if self._ledger.reserve(link.number, reserve.request_id, reserve.kv_tokens):
+            self._teller.tell()
+
     async def revoke(self, revoke: worker_pb2.Revoke) -> None:
         await self._engine.revoke(revoke.ticket_id, revoke.reason)
 

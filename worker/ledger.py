@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 from worker.errors import DuplicateRequest
@@ -52,6 +52,16 @@ class Ledger:
         self._num_open[role] += 1
         self.reserved_tokens += kv_tokens
         return leg
+
+    def reserve(self, session: int, request_id: str, kv_tokens: int) -> bool:
+        """So much from now on, instead of what it had. False if it is not open."""
+        engine_id = self._sessions.get(session, {}).get(request_id)
+        if engine_id is None:
+            return False
+        leg = self._legs[engine_id]
+        self._legs[engine_id] = replace(leg, kv_tokens=kv_tokens)
+        self.reserved_tokens += kv_tokens - leg.kv_tokens
+        return True
 
     def close(self, engine_id: str) -> OpenLeg | None:
         """None if it is not open."""

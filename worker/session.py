@@ -155,6 +155,8 @@ class Session:
                 await self._submit(link, message.submit)
             case "abort":
                 self._hub.abort(link, message.abort.request_ids)
+            case "reserve":
+                self._hub.reserve(link, message.reserve)
             case "ping":
                 await self._ask(tasks, partial(self._pong, link, message.ping))
             case "revoke":

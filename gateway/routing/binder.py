@@ -27,13 +27,14 @@ class Binder:
         """With its prompt computed by this worker; None without room where it is decoded."""
         kept = self._kept_for_another(item)
         if item.verdict.way is Way.REMOTE:
-            placement = self._remote(item, row, now, kept)
-        else:
-            placement = self._local(item, row, kept)
-        if placement is None and now - item.since > PATIENCE_SECONDS:
+            return self._remote(item, row, now, kept)
+        return self._local(item, row, kept)
+
+    def note_full(self, item: Waiting, now: float) -> None:
+        """It found no room the way it was planned."""
+        if now - item.since > PATIENCE_SECONDS:
             oldest = self._patient or item
             self._patient = item if item.since < oldest.since else oldest
-        return placement
 
     def forget(self, request_id: str) -> None:
         """It does not wait any more."""

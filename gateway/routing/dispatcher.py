@@ -23,7 +23,7 @@ from gateway.routing.placement import Placement
 from gateway.routing.room import Room
 from gateway.routing.router import Plan, Router
 from gateway.routing.scene import Query
-from gateway.routing.takeover import taken_over
+from gateway.routing.takeover import may_go, taken_over, way_of
 
 # Of a lane, how many are tried when those before them lack room where they would be decoded.
 MAX_TRIED = 8
@@ -72,27 +72,31 @@ class Dispatcher:
         self._requests: dict[str, Request] = {}
         self._stranded: dict[str, float] = {}
         self._keys = table.keys
+        self._generation = table.generation
 
-    def add(self, request: Request, now: float) -> bool:
-        """Into the queue. False if nobody can take it, whatever is waited for."""
+    def add(self, request: Request, now: float, since: float | None = None) -> bool:
+        """Into the queue. False if nobody can take it, whatever is waited for.
+
+        `since`: it came then, if not now.
+        """
         query = self._query(request)
         plan = self.router.plan(query, now)
         if plan is None:
             return False
         self._requests[request.request_id] = request
-        self._put(request, query, plan, now, now)
+        self._put(request, query, plan, now if since is None else since)
         return True
 
-    def add_to(self, worker: str, request: Request, now: float) -> bool:
+    def add_to(self, worker: str, request: Request, now: float, since: float | None = None) -> bool:
         """The same, for a request whose prompt is on this worker."""
         row = self.table.rows.get(worker)
         if row is None or not self.table.columns.can_decode[row]:
-            return self.add(request, now)
+            return self.add(request, now, since)
         query = self._query(request)
         query.cached[row] = request.num_prompt_tokens - 1
         plan = self.router.plan_on(row, query, Verdict(Way.LOCAL), now)
         self._requests[request.request_id] = request
-        self._put(request, query, plan, now, now, is_pinned=True)
+        self._put(request, query, plan, now if since is None else since, is_pinned=True)
         return True
 
     def withdraw(self, request_id: str) -> None:
@@ -164,7 +168,6 @@ class Dispatcher:
         query: Query,
         plan: Plan,
         since: float,
-        now: float,
         *,
         is_pinned: bool = False,
     ) -> None:
@@ -191,18 +194,18 @@ class Dispatcher:
         )
 
     def _plan_anew(self, now: float) -> None:
-        """Who waits for a worker that cannot take it any more, and everybody once rows are others'
-        than they were; each with all it has waited. Whom nobody can take, waits for somebody.
+        """Who waits for a worker that cannot take it any more, each with all it has waited; whom
+        nobody could take, once others are usable; and everybody when there are more rows.
         """
-        is_changed = self._keys is not self.table.keys
-        if is_changed:
-            self._forget_rows()
-        for request_id, since in tuple(self._stranded.items()):
-            self._plan_again(request_id, since, now)
+        has_grown = self._follow_rows()
+        if self._generation != self.table.generation:
+            self._generation = self.table.generation
+            for request_id, since in tuple(self._stranded.items()):
+                self._plan_again(request_id, since, now)
         has_partner = self.table.has_partner()
         for worker in self.lanes.workers:
             row = self._usable_row(worker)
-            may_stay = row is not None and not is_changed
+            may_stay = row is not None and not has_grown
             if may_stay and has_partner[row]:
                 continue
             for item in self.lanes.lane(worker):
@@ -211,14 +214,20 @@ class Dispatcher:
                     self.lanes.take(item.request_id)
                     self._plan_again(item.request_id, item.since, now)
 
-    def _forget_rows(self) -> None:
-        """What was learned of a row's last worker is not so of the next."""
-        after = self.table.keys
-        for row, key in enumerate(self._keys):
-            if key and key != after[row]:
-                self.router.pairs.forget(row)
-                self.router.residency.forget(key)
+    def _follow_rows(self) -> bool:
+        """What was known of a row's last worker is not so of the next. True if there are more."""
+        before, after = self._keys, self.table.keys
+        if before is after:
+            return False
         self._keys = after
+        changed = [row for row, key in enumerate(before) if key != after[row]]
+        for key in filter(None, map(before.__getitem__, changed)):
+            self.router.residency.forget(key)
+        for row in changed:
+            self.router.pairs.forget(row)
+        for item in self.lanes:
+            item.query.forget(changed)
+        return len(before) != len(after)
 
     def _usable_row(self, worker: str) -> int | None:
         """None if the worker takes nothing new."""
@@ -235,7 +244,7 @@ class Dispatcher:
             self._stranded[request_id] = since
             return
         self._stranded.pop(request_id, None)
-        self._put(request, query, plan, since, now)
+        self._put(request, query, plan, since)
 
     def _ready_on(self, worker: str, now: float) -> Iterator[tuple[Request, Placement]]:
         row = self._usable_row(worker)
@@ -244,7 +253,10 @@ class Dispatcher:
         room = Room.of(self.table, row, now)
         if room.is_none:
             return
-        for item in self.lanes.lane(worker)[:MAX_TRIED]:
+        num_tried = 0
+        for item in self.lanes.lane(worker):
+            if num_tried == MAX_TRIED:
+                return
             if not room.takes(item.num_tokens):
                 continue
             gap_tokens = self._gap_tokens(item, row)
@@ -252,10 +264,13 @@ class Dispatcher:
                 continue
             if not room.takes(item.num_tokens + gap_tokens):
                 continue
+            num_tried += 1
             placement = self._binder.bind(self._without_gap(item, row, gap_tokens), row, now)
-            if placement is not None:
-                yield self._begin(item, placement, row)
-                room = Room.of(self.table, row, now)
+            if placement is None:
+                self._binder.note_full(item, now)
+                continue
+            yield self._begin(item, placement, row)
+            num_tried, room = 0, Room.of(self.table, row, now)
 
     def _spilled(self, now: float) -> Iterator[tuple[Request, Placement]]:
         """Workers with nothing to do take over from the longest lane what they finish sooner."""
@@ -269,12 +284,18 @@ class Dispatcher:
             longest = self.lanes.longest()
             if longest is None:
                 return
-            for item in self.lanes.lane(longest)[:MAX_TRIED]:
+            for item in self._movable(longest, row)[:MAX_TRIED]:
                 taken = taken_over(item, row, self.router, now)
                 placement = self._binder.bind(taken, row, now) if taken else None
                 if placement is not None:
                     yield self._begin(item, placement, row)
                     break
+
+    def _movable(self, worker: str, row: int) -> list[Waiting]:
+        """Who waits for `worker` and may be computed by another."""
+        way = way_of(self.table, row)
+        mode = self.router.decider.mode
+        return [item for item in self.lanes.lane(worker) if may_go(item, way, mode)]
 
     def _gap_tokens(self, item: Waiting, row: int) -> int:
         """Of its prompt, what was expected to be in the worker's cache by now and is not."""

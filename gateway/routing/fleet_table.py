@@ -36,7 +36,7 @@ class _Row:
 
 class FleetTable:
     """Who is usable, and how loaded. `keys` names the rows; an empty one is nobody's. It is another
-    object once a row gets another worker.
+    object once a row gets another worker. `generation` grows when others are usable than before.
     """
 
     def __init__(self) -> None:
@@ -48,6 +48,7 @@ class FleetTable:
         self._layouts: list[tuple[str, KvLayout]] = []
         self._fits = np.zeros((0, 0), bool)
         self._block_sizes: Sequence[int] = ()
+        self.generation = 0
 
     @property
     def rows(self) -> Mapping[str, int]:
@@ -65,6 +66,11 @@ class FleetTable:
     def block_sizes(self) -> Sequence[int]:
         """Of all workers, each once. Every request asks: it is looked at when workers change."""
         return self._block_sizes
+
+    @property
+    def block_tokens(self) -> int:
+        """By which room in caches is counted: the largest block."""
+        return max(self._block_sizes, default=1)
 
     def fits(self, source: int) -> Flags:
         """The workers whose caches can take KV of that row's."""
@@ -96,8 +102,11 @@ class FleetTable:
         if row is None:
             row = self._take_row(facts)
         columns = self.columns
-        columns.can_prefill[row] = is_usable and facts.can_prefill
-        columns.can_decode[row] = is_usable and facts.can_decode
+        before = columns.can_prefill[row], columns.can_decode[row]
+        after = is_usable and facts.can_prefill, is_usable and facts.can_decode
+        if before != after:
+            columns.can_prefill[row], columns.can_decode[row] = after
+            self.generation += 1
 
     def remove(self, key: str) -> None:
         row = self._by_key.pop(key, None)
@@ -105,6 +114,7 @@ class FleetTable:
             self._rows[row] = None
             self.columns.clear(row)
             self._name_row(row, "")
+            self.generation += 1
 
     def report(self, key: str, report: worker_pb2.LoadReport, now: float) -> None:
         """It says how loaded it is. Unknown ones are passed over."""

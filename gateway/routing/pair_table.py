@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from statistics import median
 
 import numpy as np
@@ -77,6 +78,11 @@ class PairTable:
         if max(source, target) >= len(self._rates):
             return 0.0
         return float(self._rates[source, target])
+
+    def known(self) -> Iterator[tuple[int, int, float]]:
+        """Source, target and rate of each pair that is known."""
+        for source, target in np.argwhere(self._rates).tolist():
+            yield source, target, self.rate(source, target)
 
     def _reach(self, row: int) -> None:
         size = len(self._rates)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -25,6 +26,10 @@ class Query:
     can_hand_off: bool = True
     session_workers: tuple[str, ...] = ()
     lora: str = ""
+
+    def forget(self, rows: Sequence[int]) -> None:
+        """These are other workers' now."""
+        self.cached[rows] = self.cached_below[rows] = 0.0
 
 
 # Loading a block from host memory or disk costs about this share of computing it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gateway.routing.decider import Mode, Verdict, Way
+from gateway.routing.fleet_table import FleetTable
 from gateway.routing.lanes import Waiting
 from gateway.routing.router import Router
 
@@ -14,11 +15,9 @@ SPILL_SHARE = 0.2
 
 
 def taken_over(item: Waiting, row: int, router: Router, now: float) -> Waiting | None:
-    """As computed by this worker, if that ends sooner and harms nobody."""
+    """As computed by this worker, if that ends sooner and harms nobody. See `may_go`."""
     columns = router.table.columns
-    way = Way.REMOTE if columns.can_prefill[row] else Way.LOCAL
-    if not may_go(item, way, router.decider.mode):
-        return None
+    way = way_of(router.table, row)
     if not router.accepts(row, item.query, way, now):
         return None
     # Nothing is forecast of this, so nothing is learned from it about either way.
@@ -30,6 +29,11 @@ def taken_over(item: Waiting, row: int, router: Router, now: float) -> Waiting |
         if stall > router.decider.slo.itl_seconds:
             return None
     return replace(item, seconds=plan.seconds, num_tokens=plan.num_tokens, verdict=plan.verdict)
+
+
+def way_of(table: FleetTable, row: int) -> Way:
+    """How a prompt goes that this worker computes for another."""
+    return Way.REMOTE if table.columns.can_prefill[row] else Way.LOCAL
 
 
 def may_go(item: Waiting, way: Way, mode: Mode) -> bool:

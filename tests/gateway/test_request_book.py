@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from gateway.actions import Abort, Action, Fail, Leg, Revoke, Submit
-from gateway.errors import NoDecodeWorker, ShuttingDown, TimedOut, WorkerFailed, WorkerLost
+from gateway.actions import Abort, Action, Fail, Leg, Reserve, Revoke, Submit
+from gateway.errors import NoDecodeWorker, ShuttingDown, TimedOut, WorkerFailed, WorkerFull, WorkerLost
 from gateway.request_book import RequestBook
 from gateway.request_life import Dispatch, Handoff, Outcome, RequestLife, Stage
 from tests.gateway.builders import TIMEOUTS, Fleet, make_book, make_request, make_worker
@@ -286,6 +286,22 @@ def test_aborting_all_siblings_starts_none() -> None:
     assert_empty(book)
 
 
+def test_the_deadline_of_siblings_whom_nobody_can_lead_ends_them_all() -> None:
+    book, fleet = make_book()
+    fleet.lose("p1")
+    fleet.lose("d1")
+    fleet.find()
+    for name in ("0_x", "1_x"):
+        book.add(make_request(name), 0.0)
+    book.leg_failed("d1", "0_x", WorkerFull("d1", "full"), 0.5)
+    fleet.lose("p1")
+    fleet.lose("d1")
+    book.begin(1.0)
+    actions = book.overdue(TIMEOUTS.first_token + 1.0)
+    assert kinds(actions) == [Fail, Fail]
+    assert_empty(book)
+
+
 def test_siblings_of_a_lost_home_start_anew() -> None:
     book, fleet = make_book(Fleet("d1 d2", "p1"))
     book.add(make_request("0_x"), 0.0)
@@ -344,3 +360,41 @@ def test_any_history_keeps_the_books_straight_and_ends_empty(seed: int, dispatch
     note(book.abort(list(book.lives), 1000.0))
     assert_empty(book)
     assert closed <= opened
+
+
+def test_what_is_still_told_of_an_earlier_prefill_leg_is_not_about_the_next() -> None:
+    book, _ = make_book(Fleet("d1 d2", "p1 p2"))
+    book.add(make_request(), 0.0)
+    actions = book.leg_failed("d1", "r", WorkerFull("d1", "full"), 0.5)
+    assert submits(actions) == [("d2", "r"), ("p1", "prefill-2:r")] or submits(actions) == [
+        ("d2", "r"),
+        ("p2", "prefill-2:r"),
+    ]
+    assert book.prefill_ended("prefill:r", 0.6) == []
+    life = book.lives["r"]
+    assert life.prefill_worker is not None
+    assert life.prefill_ended_at is None
+    book.check_integrity()
+
+
+def test_who_has_to_wait_again_keeps_what_it_has_waited() -> None:
+    book, _ = make_book()
+    book.add(make_request(), 0.0)
+    book.leg_failed("d1", "r", WorkerFull("d1", "full"), 20.0)
+    (item,) = book.dispatcher.lanes
+    assert item.since == 0.0
+
+
+def test_an_answer_that_outgrows_its_room_is_promised_more_on_both_sides() -> None:
+    book, fleet = make_book()
+    book.add(make_request(), 0.0)
+    life = book.lives["r"]
+    book.first_token(life, 1.0)
+    before = book.ledger.booked("d1").kv_tokens
+    life.num_outputs = before
+    (reserve,) = book.grown(life, 2.0)
+    grown = book.ledger.booked("d1").kv_tokens
+    assert reserve == Reserve("d1", "r", grown)
+    assert grown > before + 100
+    assert grown % fleet.table.block_tokens == 0
+    assert life.room_for_outputs > life.num_outputs

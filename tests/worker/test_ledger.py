@@ -72,6 +72,20 @@ def test_closing_what_is_not_open_does_nothing() -> None:
     ledger.check_integrity()
 
 
+def test_a_leg_may_reserve_more_while_it_is_open() -> None:
+    ledger = Ledger()
+    ledger.open(1, "a", Role.DECODE, kv_tokens=100)
+    leg = ledger.open(1, "b", Role.DECODE, kv_tokens=50)
+    assert ledger.reserve(1, "b", 200)
+    assert ledger.reserved_tokens == 300
+    assert not ledger.reserve(2, "b", 1000)
+    ledger.check_integrity()
+    ledger.close(leg.engine_id)
+    assert not ledger.reserve(1, "b", 1000)
+    assert ledger.reserved_tokens == 100
+    ledger.check_integrity()
+
+
 def test_a_broken_index_is_found() -> None:
     ledger = Ledger()
     leg = ledger.open(1, "r", Role.DECODE)

@@ -116,6 +116,16 @@ async def test_a_revoke_reaches_the_engine() -> None:
         assert worker.engine.revoked == [(TICKET_ID, "lost")]
 
 
+async def test_a_leg_may_outgrow_what_was_reserved_for_it() -> None:
+    async with serve() as worker, worker.gateway() as gateway:
+        await gateway.submit(make_submit("r", kv_tokens=100))
+        await gateway.send(reserve=worker_pb2.Reserve(request_id="r", kv_tokens=700))
+        await gateway.send(reserve=worker_pb2.Reserve(request_id="unknown", kv_tokens=1))
+        async with asyncio.timeout(5):
+            while (await gateway.read_next("load")).load.num_reserved_tokens != 700:
+                pass
+
+
 async def test_another_vllm_version_is_refused_naming_both() -> None:
     async with serve() as worker:
         gateway = Gateway(worker.address)
