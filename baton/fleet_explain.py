@@ -20,6 +20,7 @@ MAX_ID = 48
 class Forecast:
     ttft_seconds: float
     itl_seconds: float
+    gap_seconds: float = 0.0
     cost: float | None = None
 
 
@@ -124,11 +125,12 @@ def forecasts(request: Explanation) -> list[str]:
             way,
             span(each.ttft_seconds),
             span(each.itl_seconds),
+            span(each.gap_seconds),
             UNKNOWN if each.cost is None else f"{each.cost:.3f}",
         )
         for way, each in request.forecasts.items()
     ]
-    return render(("", "way", "predicted TTFT", "longest gap", "cost"), rows)
+    return render(("", "way", "predicted TTFT", "ITL", "longest gap", "cost"), rows)
 
 
 def candidates(title: str, choice: Choice) -> list[str]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
+from urllib.request import urlopen
 
 from loadtest.replay.errors import ReplayError
 from loadtest.replay.options import Fleet, Options, parse
@@ -28,10 +29,11 @@ GOALS = {"ttft": 0.5, "itl": 0.05}
 # Auto may be so much worse than the better of the others.
 TOLERANCE = 1.05
 NUM_WARM_UP = 50
+PAGE_SECONDS = 10.0
 HEADING = (
     "Means of TTFT / ITL, in ms; the better of the two by both as shares of their goals.\n\n"
-    "| scenario | always | never | auto | better | auto / better | failed |\n"
-    "|---|---:|---:|---:|---|---:|---:|\n"
+    "| scenario | always | never | auto | auto hands over | better | auto / better | failed |\n"
+    "|---|---:|---:|---:|---:|---|---:|---:|\n"
 )
 
 
@@ -77,11 +79,14 @@ SCENARIOS = (
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Means, in milliseconds of real time."""
+    """Means, in milliseconds of real time. `handed_share`: of the requests that could go either
+    way, those whose prompt a prefill worker computed.
+    """
 
     ttft: float
     itl: float
     num_failed: int
+    handed_share: float
 
     @property
     def cost(self) -> float:
@@ -131,6 +136,7 @@ def run_scenario(scenario: Scenario, rounds: int) -> dict[str, Outcome]:
             mean(each.ttft for each in outcomes),
             mean(each.itl for each in outcomes),
             sum(each.num_failed for each in outcomes),
+            mean(each.handed_share for each in outcomes),
         )
         for mode, outcomes in seen.items()
     }
@@ -142,9 +148,18 @@ def run_mode(scenario: Scenario, mode: str, seed: int) -> Outcome:
         fleet = Fleet(mode, url, ())
         run_on(fleet, options, load_trace(scenario.trace, seed + 1000)[:NUM_WARM_UP])
         figures = run_on(fleet, options, load_trace(scenario.trace, seed)).figures
+        handed_share = handed(url)
     assert figures.ttft and figures.itl
     failed = figures.num_requests - figures.num_done
-    return Outcome(1000 * figures.ttft.mean, 1000 * figures.itl.mean, failed)
+    return Outcome(1000 * figures.ttft.mean, 1000 * figures.itl.mean, failed, handed_share)
+
+
+def handed(url: str) -> float:
+    """By the gateway's own count. Raises OSError."""
+    with urlopen(f"{url}/fleet/decision", timeout=PAGE_SECONDS) as answer:
+        sizes = json.load(answer)["by_uncached_tokens"].values()
+    number = {way: sum(size[way]["num_requests"] for size in sizes) for way in ("remote", "local")}
+    return float(number["remote"] / max(1, sum(number.values())))
 
 
 def options_of(scenario: Scenario, mode: str, seed: int) -> Options:
@@ -161,7 +176,9 @@ def line_of(name: str, outcomes: Mapping[str, Outcome]) -> str:
     times = " | ".join(f"{one.ttft:.0f} / {one.itl:.1f}" for one in each)
     ratios = f"{auto.ttft / best.ttft:.2f} / {auto.itl / best.itl:.2f}"
     failed = sum(one.num_failed for one in outcomes.values())
-    return f"| {name} | {times} | {better} | {ratios} | {failed} |\n"
+    return (
+        f"| {name} | {times} | {100 * auto.handed_share:.0f} % | {better} | {ratios} | {failed} |\n"
+    )
 
 
 def better_of(outcomes: Mapping[str, Outcome]) -> str:
@@ -176,7 +193,12 @@ def is_close(outcomes: Mapping[str, Outcome]) -> bool:
 def as_json(results: Mapping[str, Mapping[str, Outcome]]) -> dict[str, Any]:
     return {
         name: {
-            mode: {"ttft_ms": each.ttft, "itl_ms": each.itl, "num_failed": each.num_failed}
+            mode: {
+                "ttft_ms": each.ttft,
+                "itl_ms": each.itl,
+                "num_failed": each.num_failed,
+                "handed_share": each.handed_share,
+            }
             for mode, each in outcomes.items()
         }
         for name, outcomes in results.items()

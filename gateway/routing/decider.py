@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 LEARNING = 0.2
+OUTPUTS_LEARNING = 0.05
+# Tokens of an answer, until some have ended.
+GUESSED_OUTPUTS = 128.0
 # What a correction leaves of a prediction.
 LEAST_SHARE = 0.2
 # Above its goal, a time counts so many times as much.
@@ -41,10 +44,13 @@ class Slo:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Of one way. `itl_seconds`: the longest gap that it would put into running streams."""
+    """Of one way. `itl_seconds`: the mean time between two tokens where it is decoded, with what
+    all streams there lose to this prompt; `gap_seconds`: the longest gap that it puts into them.
+    """
 
     ttft_seconds: float
     itl_seconds: float
+    gap_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,7 @@ class Decider:
         self.control_share = control_share
         self._random = random.Random(seed)
         self._seen: dict[int, dict[Way, Seen]] = defaultdict(lambda: {way: Seen() for way in Way})
+        self.typical_outputs = GUESSED_OUTPUTS
 
     def decide(self, num_tokens: int, forecasts: Mapping[Way, Forecast]) -> Verdict:
         """`num_tokens` of the prompt are cached nowhere; one forecast at least."""
@@ -120,10 +127,11 @@ class Decider:
         if forecast is not None:
             self._seen[verdict.size][verdict.way].learn(forecast, ttft_seconds)
 
-    def observe_itl(self, verdict: Verdict, seconds: float) -> None:
-        """The answer's own mean gap."""
+    def observe_answer(self, verdict: Verdict, num_tokens: int, itl_seconds: float) -> None:
+        """All of it is there: more than one token, with this mean time between them."""
+        self.typical_outputs += OUTPUTS_LEARNING * (num_tokens - self.typical_outputs)
         if verdict.forecasts:
-            self._seen[verdict.size][verdict.way].learn_itl(seconds)
+            self._seen[verdict.size][verdict.way].learn_itl(itl_seconds)
 
     @property
     def seen(self) -> Mapping[int, Mapping[Way, Seen]]:
@@ -146,13 +154,15 @@ class Decider:
     def _cost(self, size: int, way: Way, forecast: Forecast) -> float:
         ways = self._seen.get(size)
         ttft = ways[way].corrected(forecast.ttft_seconds) if ways else forecast.ttft_seconds
-        itl = forecast.itl_seconds
-        return cost(ttft / self.slo.ttft_seconds) + cost(itl / self.slo.itl_seconds)
+        itl = forecast.itl_seconds / self.slo.itl_seconds
+        gap = forecast.gap_seconds / self.slo.itl_seconds
+        ttft /= self.slo.ttft_seconds
+        return ttft + itl + excess(ttft) + excess(max(itl, gap))
 
 
-def cost(share_of_goal: float) -> float:
-    """Beyond the goal it rises steeply."""
-    return share_of_goal + EXCESS * max(0.0, share_of_goal - 1)
+def excess(share_of_goal: float) -> float:
+    """What is beyond the goal counts much more."""
+    return EXCESS * max(0.0, share_of_goal - 1)
 
 
 def size_of(num_tokens: int) -> int:

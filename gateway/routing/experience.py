@@ -25,7 +25,8 @@ class Experience:
             self.dispatcher.lengths.observe(life.num_outputs)
         if life.verdict is not None and life.first_token_at is not None and life.num_outputs > 1:
             seconds = (now - life.first_token_at) / (life.num_outputs - 1)
-            self.dispatcher.router.decider.observe_itl(life.verdict, seconds)
+            decider = self.dispatcher.router.decider
+            decider.observe_answer(life.verdict, life.num_outputs, seconds)
 
     def _pair(self, life: RequestLife) -> None:
         table = self.dispatcher.table

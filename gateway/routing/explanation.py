@@ -37,6 +37,7 @@ class Explanation:
                     way.value: {
                         "ttft_seconds": forecast.ttft_seconds,
                         "itl_seconds": forecast.itl_seconds,
+                        "gap_seconds": forecast.gap_seconds,
                         "cost": verdict.costs.get(way),
                     }
                     for way, forecast in verdict.forecasts.items()

@@ -113,10 +113,14 @@ class Router:
         columns = self.table.columns
         step = float(scene.step_seconds[row])
         ttft = float(scene.ready_seconds[row])
-        is_alone = not columns.num_legs[row] and not columns.num_foreign[row]
-        chunk = min(float(scene.uncached_tokens[row]), float(columns.step_tokens[row] or np.inf))
-        stall = 0.0 if is_alone else chunk * float(columns.stall_seconds[row])
-        return Forecast(ttft, step + stall)
+        num_tokens = float(scene.uncached_tokens[row])
+        chunk = min(num_tokens, float(columns.step_tokens[row] or np.inf))
+        per_token = float(columns.stall_seconds[row])
+        running = columns.num_legs[row] - columns.num_starting[row] + columns.num_foreign[row]
+        num_streams = max(0.0, float(running))
+        lost = num_streams * num_tokens * per_token / self.decider.typical_outputs
+        gap = step + (chunk * per_token if num_streams else 0.0)
+        return Forecast(ttft, step + lost, gap)
 
     def _remote_forecast(self, scene: Scene, row: int) -> Forecast:
         seconds = float(scene.compute_seconds[row])
@@ -125,7 +129,7 @@ class Router:
         late = float(paired.late_seconds[targets].min())
         step = float(scene.step_seconds[targets].min())
         # The last token of the prompt is computed where it is decoded.
-        return Forecast(float(scene.ready_seconds[row]) + late + step, step)
+        return Forecast(float(scene.ready_seconds[row]) + late + step, step, step)
 
     def _plan_of(self, scene: Scene, choice: Choice, verdict: Verdict) -> Plan:
         row = choice.row

@@ -17,8 +17,8 @@ EXPLAINED: dict[str, Any] = {
     "decoded_by": "decode-1/b2",
     "took_over_from": None,
     "forecasts": {
-        "local": {"ttft_seconds": 0.34, "itl_seconds": 0.08, "cost": 0.57},
-        "remote": {"ttft_seconds": 0.12, "itl_seconds": 0.035, "cost": 0.235},
+        "local": {"ttft_seconds": 0.34, "itl_seconds": 0.04, "gap_seconds": 0.08, "cost": 0.57},
+        "remote": {"ttft_seconds": 0.12, "itl_seconds": 0.035, "gap_seconds": 0.035, "cost": 0.235},
     },
     "compute": {
         "taken": "prefill-0/a1",
@@ -44,9 +44,9 @@ def test_one_request_with_its_candidates(capsys: pytest.CaptureFixture[str]) -> 
         "Remote: prefill-0 computes 210 of 1,234 prompt tokens, decode-1 decodes and keeps room "
         "for 1,746\n"
         "\n"
-        "   way     predicted TTFT  longest gap  cost\n"
-        "   local   340 ms          80 ms        0.570\n"
-        "*  remote  120 ms          35 ms        0.235\n"
+        "   way     predicted TTFT  ITL    longest gap  cost\n"
+        "   local   340 ms          40 ms  80 ms        0.570\n"
+        "*  remote  120 ms          35 ms  35 ms        0.235\n"
         "\n"
         "   Computes, of 4  score  predicted  session\n"
         "*  prefill-0       1.020  1.000      0.020\n"

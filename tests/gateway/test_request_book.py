@@ -5,7 +5,14 @@ import random
 import pytest
 
 from gateway.actions import Abort, Action, Fail, Leg, Reserve, Revoke, Submit
-from gateway.errors import NoDecodeWorker, ShuttingDown, TimedOut, WorkerFailed, WorkerFull, WorkerLost
+from gateway.errors import (
+    NoDecodeWorker,
+    ShuttingDown,
+    TimedOut,
+    WorkerFailed,
+    WorkerFull,
+    WorkerLost,
+)
 from gateway.request_book import RequestBook
 from gateway.request_life import Dispatch, Handoff, Outcome, RequestLife, Stage
 from tests.gateway.builders import TIMEOUTS, Fleet, make_book, make_request, make_worker

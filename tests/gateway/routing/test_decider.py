@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.routing.decider import (
+    GUESSED_OUTPUTS,
     LEAST_SHARE,
     Decider,
     Forecast,
@@ -12,7 +13,7 @@ from gateway.routing.decider import (
     Slo,
     Verdict,
     Way,
-    cost,
+    excess,
     size_of,
 )
 
@@ -49,14 +50,20 @@ def test_the_way_by_mode(mode: Mode, remote: float | None, local: float | None, 
 
 
 def test_a_gap_in_running_streams_outweighs_a_little_time() -> None:
-    ways = {REMOTE: Forecast(1.0, 0.02), LOCAL: Forecast(0.9, 2.0)}
+    ways = {REMOTE: Forecast(1.0, 0.02, 0.02), LOCAL: Forecast(0.9, 0.02, 2.0)}
+    assert make_decider().decide(1000, ways).way is REMOTE
+
+
+def test_a_gap_within_its_goal_costs_what_all_streams_lose_and_no_more() -> None:
+    ways = {REMOTE: Forecast(0.1, 0.02, 0.02), LOCAL: Forecast(0.07, 0.021, 0.1)}
+    assert make_decider().decide(1000, ways).way is LOCAL
+    ways = {REMOTE: Forecast(0.1, 0.02, 0.02), LOCAL: Forecast(0.07, 0.04, 0.1)}
     assert make_decider().decide(1000, ways).way is REMOTE
 
 
 def test_a_goal_that_is_missed_costs_more_than_one_that_is_met_with_ease() -> None:
-    assert cost(1.0) == 1
-    assert cost(0.5) == 0.5
-    assert cost(1.5) > 5
+    assert excess(0.5) == excess(1.0) == 0
+    assert excess(1.5) == pytest.approx(5)
     ways = {REMOTE: Forecast(2.5, 0.01), LOCAL: Forecast(1.9, 0.15)}
     assert make_decider().decide(1000, ways).way is LOCAL
 
@@ -86,7 +93,7 @@ def test_predictions_that_are_off_by_a_factor_are_corrected(factor: float) -> No
     assert seen.number == 50
     assert seen.ttft_seconds == pytest.approx(factor)
     assert seen.corrected(1.0) == pytest.approx(factor, rel=0.01)
-    share = cost(factor / 2.0) + cost(0.02 / 0.2)
+    share = factor / 2.0 + excess(factor / 2.0) + 0.02 / 0.2
     assert decider.decide(1000, forecasts()).costs[REMOTE] == pytest.approx(share, rel=0.01)
 
 
@@ -139,7 +146,7 @@ def test_the_gain_is_known_once_both_ways_were_seen() -> None:
 def test_what_was_not_decided_here_teaches_nothing() -> None:
     decider = make_decider()
     decider.observe(Verdict(LOCAL), 1.0)
-    decider.observe_itl(Verdict(LOCAL), 1.0)
+    decider.observe_answer(Verdict(LOCAL), 10, 1.0)
     assert decider.seen == {}
 
 
@@ -147,8 +154,9 @@ def test_gaps_are_learned() -> None:
     decider = make_decider(Mode.ALWAYS)
     verdict = decider.decide(1000, forecasts())
     for seconds in (0.1, 0.2):
-        decider.observe_itl(verdict, seconds)
+        decider.observe_answer(verdict, 20, seconds)
     assert decider.seen[1024][REMOTE].itl_seconds == pytest.approx(0.12)
+    assert decider.typical_outputs < GUESSED_OUTPUTS
 
 
 @pytest.mark.parametrize(
