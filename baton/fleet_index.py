@@ -11,10 +11,11 @@ from baton.gateway_page import ANSWER_SECONDS, fetch, names_of, read
 from baton.status import size
 from baton.table import render
 
-# Two rounds of ten seconds at most, maybe after somebody else's.
+# Two rounds of ten seconds at most, and looking through the index.
 AUDIT_SECONDS = 60.0
-TIERS = ("device", "host", "disk", "expected")
+TIERS = ("device", "host", "disk")
 AUDIT_HEADING = ("really held", "lacking", "wrong")
+NOT_ASKED = (UNKNOWN,) * len(AUDIT_HEADING)
 ALL = "all"
 
 
@@ -26,7 +27,6 @@ class Held:
     device: int = 0
     host: int = 0
     disk: int = 0
-    expected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,10 @@ class Audited:
 
 @dataclass(frozen=True, slots=True)
 class Audit(Audited):
-    """Of all workers together, and of each."""
+    """Of all that were asked together, and of each."""
 
+    num_workers: int = 0
+    num_asked: int = 0
     workers: dict[str, Audited] = field(default_factory=dict)
 
 
@@ -53,6 +55,7 @@ class Index:
     num_entries: int
     num_bytes: int
     is_current: bool
+    num_expected: int = 0
     bytes_per_entry: float | None = None
     lag_seconds: float | None = None
     num_prompt_tokens: int = 0
@@ -65,7 +68,7 @@ def fetch_index(gateway: str, is_audited: bool, console: Console) -> Any:
     """Raises NoAnswer."""
     if not is_audited:
         return fetch(gateway, "/fleet/index")
-    console.transient("Asking every worker twice what it really holds ...")
+    console.transient("Asking workers twice what they really hold ...")
     return fetch(gateway, "/fleet/index?audit=1", ANSWER_SECONDS + AUDIT_SECONDS)
 
 
@@ -80,7 +83,7 @@ def show_index(page: Any, console: Console) -> int:
 
 
 def headlines(index: Index) -> list[str]:
-    """Size, hit rate, and how far it lags."""
+    """Size, hit rate, how far it lags, and how many workers an audit has asked."""
     each = f", {index.bytes_per_entry:.1f} bytes each" if index.bytes_per_entry else ""
     hits = (
         f"{percent(index.hit_rate)} of {count(index.num_prompt_tokens)} prompt tokens were in the "
@@ -89,10 +92,12 @@ def headlines(index: Index) -> list[str]:
         else "No prompt has been sent to a worker yet"
     )
     blocks, entries = count(index.num_blocks), count(index.num_entries)
+    expected = f"; {count(index.num_expected)} expected soon" if index.num_expected else ""
     return [
-        f"{blocks} blocks in {entries} entries; {size(index.num_bytes)}{each}",
+        f"{blocks} blocks in {entries} entries; {size(index.num_bytes)}{each}{expected}",
         hits,
         freshness(index),
+        *([extent(index.audit)] if index.audit else ()),
     ]
 
 
@@ -101,6 +106,10 @@ def freshness(index: Index) -> str:
         return "The fleet's state does not answer: the index stays as it was"
     behind = f"{span(index.lag_seconds)} behind the log" if index.lag_seconds else "nothing to read"
     return f"Current, {behind}" if index.is_current else f"Not current, {behind}"
+
+
+def extent(audit: Audit) -> str:
+    return f"{count(audit.num_asked)} of {count(audit.num_workers)} workers asked"
 
 
 def table(index: Index) -> list[str]:
@@ -126,7 +135,9 @@ def audit_cells(audit: Audit | None, worker: str = "") -> tuple[str, ...]:
     """Of one worker, or of all."""
     if audit is None:
         return ()
-    audited = audit.workers.get(worker, Audited()) if worker else audit
+    audited = audit.workers.get(worker) if worker else audit
+    if audited is None:
+        return NOT_ASKED
     if audited.num_held is None:
         return ("no answer", UNKNOWN, UNKNOWN)
     return (

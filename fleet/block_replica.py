@@ -13,7 +13,7 @@ from fleet.block_table import BlockTable, Match
 from fleet.tier import BlockKeys, Tier
 
 MAX_EARLY = 1024
-# Rows that wait to be emptied. Beyond that, a tier is emptied at once.
+# Rows that wait to be emptied.
 MAX_LEAVING = 1 << 12
 
 
@@ -34,8 +34,8 @@ class BlockReplica:
     """Pure. Follows each worker's batches from a snapshot of it; what is not whole is not known.
 
     `generation` grows whenever `rows` changes. A worker has a row of the table. One that starts
-    anew, from a snapshot, after it has left or when it holds nothing more on a tier, gets another
-    row, and the old one is emptied bit by bit by `clean`.
+    anew, from a snapshot, after it has left or because it holds nothing any more, gets another row,
+    and the old one is emptied bit by bit by `clean`.
     """
 
     def __init__(self) -> None:
@@ -146,18 +146,12 @@ class BlockReplica:
         told.is_doubtful = False
 
     def _clear(self, told: _Told, tier: Tier) -> None:
-        """What the worker holds on other tiers goes with it into another row."""
-        old = told.row
-        if not self._table.num_held(old, tier):
-            return
-        if len(self._leaving) >= MAX_LEAVING:
-            for _ in self._table.purge(old, tier):
-                pass
-            return
-        self._replace_row(told)
-        for other in Tier:
-            if other is not tier:
-                self._table.add(told.row, other, self._table.held(old, other))
+        """With blocks on other tiers the worker keeps its row, for one look at the whole table."""
+        held = {each for each in Tier if self._table.num_held(told.row, each)}
+        if held == {tier} and len(self._leaving) < MAX_LEAVING:
+            self._replace_row(told)
+        elif tier in held:
+            self._table.remove(told.row, tier, self._table.held(told.row, tier))
 
     def _replace_row(self, told: _Told) -> None:
         self._empty(told.row)

@@ -92,7 +92,7 @@ class Guesses:
         return sum(len(keys) for blocks in self._open.values() for keys in blocks.values())
 
     def expect(self, request_id: str, blocks: Mapping[str, BlockKeys]) -> None:
-        """All blocks of its prompt, from the first on, by worker. What was expected of it before, on
+        """All blocks of its prompt, from the first on, by worker. What was expected before, on
         workers that are not named again, fades within two turns. More than MAX_MARKS of all
         requests are not expected.
         """
@@ -112,7 +112,9 @@ class Guesses:
         """Blocks from the first that each of them is expected to hold, in their order."""
         self._turn()
         keys = marked(keys)
-        found = np.maximum(self._now.match(keys, workers), self._before.match(keys, workers))
+        found: NDArray[np.int32] = np.maximum(
+            self._now.match(keys, workers), self._before.match(keys, workers)
+        )
         return NUM_BLOCKS[found]
 
     def _turn(self) -> None:

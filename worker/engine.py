@@ -32,6 +32,7 @@ from worker.block_change import BlockChange
 from worker.engine_blocks import BlockFeed
 from worker.engine_plan import EnginePlan
 from worker.engine_process import Failures, start_core
+from worker.engine_scheduler import ITL_GOAL
 from worker.engine_warm_up import warm_up
 from worker.errors import BadRequest, EngineLost, EngineNotStarted
 from worker.interface import EngineFacts
@@ -78,6 +79,7 @@ async def learn_facts(core: AsyncMPClient, config: VllmConfig) -> EngineFacts:
             max_model_len=config.model_config.max_model_len,
             max_num_seqs=config.scheduler_config.max_num_seqs,
             max_num_batched_tokens=config.scheduler_config.max_num_batched_tokens,
+            itl_goal_seconds=config.additional_config[ITL_GOAL],
         ),
         transfer_addresses=tuple(addresses),
     )

@@ -21,7 +21,6 @@ from vllm.distributed.kv_events import (
     MEDIUM_GPU,
     MEDIUM_STORAGE,
     AllBlocksCleared,
-    BlockRemoved,
     BlockStored,
     EventBatch,
     EventPublisher,
@@ -31,6 +30,7 @@ from vllm.v1.core.kv_cache_utils import make_block_hash_with_group_id
 from vllm.v1.kv_cache_interface import is_full_attention_spec
 
 from fleet.block_news import Cleared, News, Removed, Stored, pack, unpack
+from fleet.held_blocks import parts
 from fleet.tier import Tier
 from proto.block_key import block_key
 from worker.block_change import BlockChange, Kind
@@ -117,14 +117,13 @@ class BlockPublisher(EventPublisher):  # type: ignore[misc]
                 if tier is Tier.DEVICE:
                     touched.update(dict.fromkeys(event.block_hashes))
                 elif tier is not None:
-                    news.append(news_of(event, tier))
+                    kind = Stored if isinstance(event, BlockStored) else Removed
+                    news += news_of(kind, tier, map(block_key, event.block_hashes))
         is_held: dict[bool, list[int]] = {True: [], False: []}
         for block_hash in touched:
             is_held[self._holds(block_hash)].append(block_key(block_hash))
-        if gone := is_held[False]:
-            news.append(Removed(Tier.DEVICE, pack(gone)))
-        if stored := is_held[True]:
-            news.append(Stored(Tier.DEVICE, pack(stored)))
+        news += news_of(Removed, Tier.DEVICE, is_held[False])
+        news += news_of(Stored, Tier.DEVICE, is_held[True])
         return tuple(news)
 
     def _holds(self, block_hash: bytes) -> bool:
@@ -136,7 +135,7 @@ class BlockPublisher(EventPublisher):  # type: ignore[misc]
             news = (
                 Cleared(Tier.DEVICE),
                 *(Cleared(tier) for tier in BELOW),
-                Stored(Tier.DEVICE, self.held()),
+                *news_of(Stored, Tier.DEVICE, self._held()),
             )
         if news:
             self._has_lost = not self._send(Told(news))
@@ -154,9 +153,11 @@ def dense_group(config: Any) -> int | None:
     return next((i for i, each in groups if is_full_attention_spec(each.kv_cache_spec)), None)
 
 
-def news_of(event: BlockStored | BlockRemoved, tier: Tier) -> News:
-    keys = pack(block_key(each) for each in event.block_hashes)
-    return Stored(tier, keys) if isinstance(event, BlockStored) else Removed(tier, keys)
+def news_of(
+    kind: type[Stored] | type[Removed], tier: Tier, keys: Iterable[int]
+) -> Iterator[Stored | Removed]:
+    """As many as it takes: one has MAX_KEYS at most."""
+    return (kind(tier, pack(part)) for part in parts(keys))
 
 
 class BlockFeed:

@@ -18,7 +18,7 @@ from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
 from kvtransfer.offload import OffloadPlan
 from worker.engine_failure import one_line
-from worker.engine_scheduler import QuietAsyncScheduler, QuietScheduler
+from worker.engine_scheduler import ITL_GOAL, QuietAsyncScheduler, QuietScheduler
 from worker.engine_words import check_words
 from worker.environment import bind_ranks
 from worker.errors import BadSettings, EngineNotStarted
@@ -50,6 +50,7 @@ class EnginePlan:
     kv_wire: str = "raw"
     kv_stall_seconds: float = 10.0
     kv_max_loads: int = 256
+    itl_goal_seconds: float = 0.0
     kv_connector: str = "baton"
     kv_fault: str = "none"
     offload: OffloadPlan | None = None
@@ -75,6 +76,7 @@ class EnginePlan:
         scheduling.scheduler_cls = (
             QuietAsyncScheduler if scheduling.async_scheduling else QuietScheduler
         )
+        config.additional_config[ITL_GOAL] = self.itl_goal_seconds
         if not scheduling.long_prefill_token_threshold:
             longest = int(scheduling.max_num_batched_tokens * LONG_PROMPT_SHARE)
             scheduling.long_prefill_token_threshold = longest

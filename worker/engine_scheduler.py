@@ -6,6 +6,8 @@ Written against vllm/v1/core/sched of vLLM 0.32.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
@@ -15,7 +17,11 @@ from vllm.v1.metrics.stats import SchedulerStats
 
 from worker.engine_blocks import BlockPublisher
 from worker.engine_warm_up import WARM_UP
+from worker.pieces import Pieces
 from worker.work import Work
+
+# In vLLM's additional_config.
+ITL_GOAL = "baton_itl_goal_seconds"
 
 
 class QuietScheduler(Scheduler):  # type: ignore[misc]
@@ -25,11 +31,13 @@ class QuietScheduler(Scheduler):  # type: ignore[misc]
     each such step would cost a message, and its decoding here.
     """
 
+    max_num_scheduled_tokens: int
     _reported: tuple[int, int, float] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._work = Work()
+        self._pieces = Pieces(self.vllm_config.additional_config.get(ITL_GOAL, 0.0))
         self._ended_at = 0.0
         self._started_at: dict[int, float] = {}
         self._publisher: BlockPublisher | None = None
@@ -39,7 +47,8 @@ class QuietScheduler(Scheduler):  # type: ignore[misc]
 
     def schedule(self, *args: Any, **kwargs: Any) -> SchedulerOutput:
         started_at = time.monotonic()
-        output = super().schedule(*args, **kwargs)
+        with self._in_pieces():
+            output = super().schedule(*args, **kwargs)
         if output.preempted_req_ids:
             self._work = self._work.with_preempted(len(output.preempted_req_ids))
         if output.total_num_scheduled_tokens:
@@ -57,6 +66,33 @@ class QuietScheduler(Scheduler):  # type: ignore[misc]
 
     def held_blocks(self) -> bytes:
         return self._publisher.held() if self._publisher else b""
+
+    @contextmanager
+    def _in_pieces(self) -> Iterator[None]:
+        """Beside running answers a step takes no more of prompts than their goal leaves room for;
+        all answers fit in, wherever they stand among those that run.
+        """
+        piece = self._pieces.tokens
+        num_prompts = sum(each.is_prefill_chunk for each in self.running)
+        num_answers = len(self.running) - num_prompts
+        if piece is None or not num_answers:
+            yield
+            return
+        most, longest = self.max_num_scheduled_tokens, self._longest_chunk
+        self.max_num_scheduled_tokens = min(most, num_answers + piece)
+        self._longest_chunk = min(longest or most, max(1, piece // max(1, num_prompts)))
+        try:
+            yield
+        finally:
+            self.max_num_scheduled_tokens, self._longest_chunk = most, longest
+
+    @property
+    def _longest_chunk(self) -> int:
+        return int(self.scheduler_config.long_prefill_token_threshold)
+
+    @_longest_chunk.setter
+    def _longest_chunk(self, num_tokens: int) -> None:
+        self.scheduler_config.long_prefill_token_threshold = num_tokens
 
     def _note_step(self, output: SchedulerOutput, started_at: float) -> None:
         """Before the outputs are taken in: then it is still known who computes its prompt."""
@@ -79,6 +115,7 @@ class QuietScheduler(Scheduler):  # type: ignore[misc]
                 num_prefill += num_tokens
         num_decode = output.total_num_scheduled_tokens - num_prefill
         self._work = self._work.after_step(seconds, num_prefill, num_decode)
+        self._pieces.note(seconds, num_prefill, num_decode)
         if num_cached:
             self._work = self._work.with_cached(num_cached)
 

@@ -248,6 +248,7 @@ async def open_engine(
         kv_wire=settings.kv_wire,
         kv_stall_seconds=settings.kv_stall_seconds,
         kv_max_loads=settings.kv_max_loads,
+        itl_goal_seconds=settings.itl_goal_seconds,
         kv_fault=settings.kv_fault,
         offload=settings.offload,
         # A worker that listens on this machine alone does so for KV as well.

@@ -123,6 +123,12 @@ class WorkerSettings(BaseSettings):
         le=3600,
         description="a peer that is silent for so long is given up, and its KV computed here",
     )
+    itl_goal_seconds: float = Field(
+        0.2,
+        ge=0,
+        description="goal for the time between tokens: beside running answers, prompts are "
+        "computed in pieces that it leaves room for; 0 computes whole steps",
+    )
     kv_max_loads: int = Field(
         256,
         ge=1,

@@ -25,6 +25,7 @@ class Columns:
     block_size: NDArray[np.int32]
     kv_tokens: Floats
     step_tokens: Floats
+    itl_goal: Floats
     num_legs: Floats
     num_prefills: Floats
     prefill_tokens: Floats

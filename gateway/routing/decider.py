@@ -91,7 +91,10 @@ class Seen:
 
 
 class Decider:
-    """`control_share` of the requests that could go either way take the other one."""
+    """`control_share` of the requests that could go either way take the other one; fewer where
+    that costs much, so that all of them together add no more than this share to what requests
+    cost.
+    """
 
     def __init__(
         self,
@@ -116,10 +119,9 @@ class Decider:
             way = wanted if wanted in costs else next(iter(costs))
             return Verdict(way, False, size, forecasts, costs)
         way = min(costs, key=costs.__getitem__)
-        is_control = self._random.random() < self.control_share
-        if is_control:
-            way = Way.LOCAL if way is Way.REMOTE else Way.REMOTE
-        return Verdict(way, is_control, size, forecasts, costs)
+        other = Way.LOCAL if way is Way.REMOTE else Way.REMOTE
+        is_control = self._random.random() < self._control_share(costs[way], costs[other])
+        return Verdict(other if is_control else way, is_control, size, forecasts, costs)
 
     def observe(self, verdict: Verdict, ttft_seconds: float) -> None:
         """What came of it."""
@@ -151,9 +153,20 @@ class Decider:
                 weight += number
         return saved / weight if weight else None
 
+    def _control_share(self, cost: float, other_cost: float) -> float:
+        more = other_cost - cost
+        return self.control_share * (min(1.0, cost / more) if more > 0 else 1.0)
+
+    def _like(self, size: int, way: Way) -> Seen | None:
+        """What has been seen of this way: of this size, or of the one next to it; None if nothing
+        has.
+        """
+        seen = {near: ways[way] for near, ways in self._seen.items() if ways[way].number}
+        return seen[min(seen, key=lambda near: abs(near - size))] if seen else None
+
     def _cost(self, size: int, way: Way, forecast: Forecast) -> float:
-        ways = self._seen.get(size)
-        ttft = ways[way].corrected(forecast.ttft_seconds) if ways else forecast.ttft_seconds
+        like = self._like(size, way)
+        ttft = like.corrected(forecast.ttft_seconds) if like else forecast.ttft_seconds
         itl = forecast.itl_seconds / self.slo.itl_seconds
         gap = forecast.gap_seconds / self.slo.itl_seconds
         ttft /= self.slo.ttft_seconds

@@ -12,7 +12,8 @@ from proto.layout import KvLayout
 @dataclass(frozen=True, slots=True)
 class WorkerFacts:
     """`key` is "worker_id/incarnation"; `kv_tokens`: what its KV cache has room for;
-    `step_tokens`: what one step computes at most.
+    `step_tokens`: what one step computes at most; beside running answers, it computes of prompts
+    what `itl_goal_seconds` leaves time for, if that is not 0.
     """
 
     key: str
@@ -26,6 +27,7 @@ class WorkerFacts:
     can_decode: bool = False
     kv_tokens: int = 0
     step_tokens: int = 0
+    itl_goal_seconds: float = 0.0
 
     @classmethod
     def of(cls, described: worker_pb2.Description, layout: KvLayout) -> WorkerFacts:
@@ -43,6 +45,7 @@ class WorkerFacts:
             # vLLM keeps one block for itself.
             kv_tokens=max(0, capacity.num_kv_blocks - 1) * layout.block_size,
             step_tokens=capacity.max_num_batched_tokens,
+            itl_goal_seconds=capacity.itl_goal_seconds,
         )
 
     @property

@@ -23,6 +23,8 @@ GUESSED_SEQUENCE_SECONDS = 0.0002
 FOREIGN_TOKENS = 512
 # Of a step's tokens, what one long prompt takes (worker/engine_plan.py).
 LONG_PROMPT_SHARE = 0.8
+# Of prompts, in a step beside running answers (worker/pieces.py).
+LEAST_PIECE_TOKENS = 16.0
 FIRST_ROWS = 8
 
 
@@ -207,6 +209,18 @@ class FleetTable:
         seconds: Floats = columns.decode_step + num_sequences * columns.decode_sequence
         return seconds
 
+    def piece_tokens(self, step_seconds: Floats) -> Floats:
+        """What each computes of prompts in a step beside its running answers, whose step without
+        prompts takes so long (worker/pieces.py).
+        """
+        columns = self.columns
+        whole = np.where(columns.step_tokens > 0, columns.step_tokens, np.inf)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            left = (columns.itl_goal - step_seconds) / columns.stall_seconds
+        has_pieces = (columns.itl_goal > 0) & (columns.stall_seconds > 0)
+        piece: Floats = np.where(has_pieces, np.clip(left, LEAST_PIECE_TOKENS, whole), whole)
+        return piece
+
     def _note_rates(self, number: int, rates: Rates) -> None:
         """Its own figures as far as they are founded, and for the rest those of its like."""
         columns, prefill, decode = self.columns, rates.prefill, rates.decode
@@ -254,6 +268,7 @@ class FleetTable:
         columns.block_size[row] = facts.layout.block_size
         columns.kv_tokens[row] = facts.kv_tokens
         columns.step_tokens[row] = facts.step_tokens
+        columns.itl_goal[row] = facts.itl_goal_seconds
         self._note_rates(row, rates)
         self._name_row(row, facts.key)
         return row

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from gateway.routing.columns import Flags
 from gateway.routing.decider import Decider, Forecast, Verdict, Way
 from gateway.routing.filters import has_capacity
@@ -114,7 +112,7 @@ class Router:
         step = float(scene.step_seconds[row])
         ttft = float(scene.ready_seconds[row])
         num_tokens = float(scene.uncached_tokens[row])
-        chunk = min(num_tokens, float(columns.step_tokens[row] or np.inf))
+        chunk = min(num_tokens, float(scene.piece_tokens[row]))
         per_token = float(columns.stall_seconds[row])
         running = columns.num_legs[row] - columns.num_starting[row] + columns.num_foreign[row]
         num_streams = max(0.0, float(running))

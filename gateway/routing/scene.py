@@ -65,7 +65,8 @@ class Scene:
         columns = self.table.columns
         seconds = self.table.prefill_seconds(self.uncached_tokens)
         is_beside = columns.can_decode & (columns.num_legs > columns.num_starting)
-        beside = self.uncached_tokens * columns.stall_seconds
+        num_steps = np.ceil(self.uncached_tokens / self.piece_tokens)
+        beside = self.uncached_tokens * columns.stall_seconds + num_steps * self.step_seconds
         found: Floats = np.where(is_beside, np.maximum(seconds, beside), seconds)
         return found
 
@@ -87,6 +88,11 @@ class Scene:
         """Of each worker's next tokens, with one sequence more."""
         columns = self.table.columns
         return self.table.step_seconds(columns.num_legs + columns.num_foreign + 1)
+
+    @cached_property
+    def piece_tokens(self) -> Floats:
+        """Of a prompt, in each step beside running answers."""
+        return self.table.piece_tokens(self.step_seconds)
 
     @cached_property
     def late_seconds(self) -> Floats:

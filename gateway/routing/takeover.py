@@ -25,8 +25,9 @@ def taken_over(item: Waiting, row: int, router: Router, now: float) -> Waiting |
     if plan.seconds >= SPILL_SHARE * seconds_to_wait(item, router, now) + item.seconds:
         return None
     if way is Way.LOCAL and columns.num_legs[row]:
-        stall = min(plan.num_tokens, columns.step_tokens[row]) * columns.stall_seconds[row]
-        if stall > router.decider.slo.itl_seconds:
+        step_seconds = router.table.step_seconds(columns.num_legs + 1)
+        piece = min(plan.num_tokens, router.table.piece_tokens(step_seconds)[row])
+        if piece * columns.stall_seconds[row] > router.decider.slo.itl_seconds:
             return None
     return replace(item, seconds=plan.seconds, num_tokens=plan.num_tokens, verdict=plan.verdict)
 

@@ -10,10 +10,11 @@ from baton.console import Console
 from baton.fleet_index import fetch_index
 from tests.baton.small_gateway import small_gateway
 
-HELD = {"is_whole": True, "device": 1000, "host": 20, "disk": 3, "expected": 4}
+HELD = {"is_whole": True, "device": 1000, "host": 20, "disk": 3}
 INDEX: dict[str, Any] = {
     "num_blocks": 18432,
     "num_entries": 20480,
+    "num_expected": 1234,
     "num_bytes": 430_000,
     "bytes_per_entry": 21.0,
     "is_current": True,
@@ -30,6 +31,8 @@ AUDIT = {
     "num_wrong": 2,
     "share_lacking": 0.004,
     "share_wrong": 0.002,
+    "num_workers": 1000,
+    "num_asked": 16,
     "workers": {
         "prefill-0/a1": {
             "num_held": 1500,
@@ -52,14 +55,16 @@ def shown(capsys: pytest.CaptureFixture[str], index: dict[str, Any]) -> tuple[in
 def test_size_hits_lag_and_tiers_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     code, lines = shown(capsys, INDEX)
     assert code == 0
-    assert lines[0] == "18,432 blocks in 20,480 entries; 430.0 KB, 21.0 bytes each"
+    assert lines[0] == (
+        "18,432 blocks in 20,480 entries; 430.0 KB, 21.0 bytes each; 1,234 expected soon"
+    )
     assert lines[1].startswith("41.3% of 1,234,567 prompt tokens")
     assert lines[2] == "Current, 12 ms behind the log"
     assert [line.split() for line in lines[3:]] == [
-        ["worker", "device", "host", "disk", "expected", "whole"],
-        ["prefill-0", "1,000", "20", "3", "4", "yes"],
-        ["decode-0", "5,000", "20", "3", "4", "yes"],
-        ["all", "6,000", "40", "6", "8", "2/2"],
+        ["worker", "device", "host", "disk", "whole"],
+        ["prefill-0", "1,000", "20", "3", "yes"],
+        ["decode-0", "5,000", "20", "3", "yes"],
+        ["all", "6,000", "40", "6", "2/2"],
     ]
 
 
@@ -93,11 +98,15 @@ def test_an_empty_index(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_audit_is_shown_by_worker_and_in_all(capsys: pytest.CaptureFixture[str]) -> None:
-    with small_gateway(**{"index?audit=1": {**INDEX, "audit": AUDIT}}) as gateway:
+    index = {**INDEX, "workers": {**INDEX["workers"], "decode-1/c3": HELD}, "audit": AUDIT}
+    with small_gateway(**{"index?audit=1": index}) as gateway:
         assert main(["fleet", "index", "--audit", "--url", gateway.url]) == 0
-    prefill, decode, total = capsys.readouterr().out.splitlines()[4:]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3] == "16 of 1,000 workers asked"
+    prefill, decode, not_asked, total = lines[5:]
     assert prefill.endswith("1,500        4 (0.40%)  2 (0.20%)")
     assert decode.split()[-4:] == ["no", "answer", "-", "-"]
+    assert not_asked.split()[-4:] == ["yes", "-", "-", "-"]
     assert total.endswith("1,500        4 (0.40%)  2 (0.20%)")
 
 
@@ -113,5 +122,5 @@ def test_a_terminal_is_told_to_wait_for_an_audit() -> None:
         fetch_index(gateway.url, True, console)
         console.line("done")
     before, _, after = terminal.getvalue().partition("\r")
-    assert before.startswith("Asking every worker")
+    assert before.startswith("Asking workers twice")
     assert after.endswith("done\n")

@@ -47,6 +47,7 @@ def test_a_worker_is_told_what_its_command_line_says() -> None:
     assert shlex.join(spec.command[3:]) == (
         "--model /models/tiny --fleet baton --dtype auto "
         "--max-model-len 4096 --worker-id prefill-0 --host 127.0.0.1 --port 0 --kv-cache-gib 2 "
+        "--itl-goal-seconds 0.2 "
         "--kv-connector baton --staging-mib 16 --kv-staging host --kv-wire raw "
         "--kv-stall-seconds 10 --kv-max-loads 256"
     )
@@ -155,5 +156,5 @@ def test_simulated_workers_share_one_process() -> None:
     assert lineup["sim"].workers == ("prefill-0", "prefill-1", "decode-0")
     assert shlex.join(lineup["sim"].command[1:]) == (
         "-m worker.sim --model /models/tiny --fleet baton --host 127.0.0.1 --prefill 2 --decode 1 "
-        "--speed 10.0 --kv-max-loads 256 --slow decode-0=2 --kv-blocks 99"
+        "--speed 10.0 --kv-max-loads 256 --itl-goal-seconds 0.2 --slow decode-0=2 --kv-blocks 99"
     )

@@ -12,13 +12,15 @@ from redis.asyncio import Redis
 from fleet.block_news import Batch, Snapshot, Stored, pack
 from fleet.connection import connect
 from fleet.errors import FleetUnavailable
-from fleet.redis_block_log import RedisBlockLog
+from fleet.held_blocks import parts
+from fleet.redis_block_log import MIN_LENGTH, RedisBlockLog
 from fleet.tier import Tier
 from tests.fleet.builders import eventually
 from tests.fleet.server import RunningServer, RunningValkey
 
 LONG = 60.0
 FEW = 16
+MAX_BYTES = 1 << 22
 
 
 def batch(number: int, worker: str = "a/1") -> Batch:
@@ -87,6 +89,23 @@ async def test_the_log_is_bounded_and_who_fell_behind_is_told(log: RedisBlockLog
     assert not (await log.read(reading.place, 0.0)).has_gap
 
 
+async def test_a_log_that_is_gone_is_a_gap_once_and_what_comes_later_is_read(
+    log: RedisBlockLog,
+) -> None:
+    await log.tell(batch(1))
+    place = await log.end()
+    await log._client.delete(log._keys.block_log)
+    reading = await log.read(place, 0.0)
+    assert reading.has_gap
+    for _ in range(2):
+        reading = await log.read(reading.place, 0.0)
+        assert (reading.batches, reading.has_gap) == ((), False)
+    await log.tell(batch(2))
+    reading = await log.read(reading.place, 0.0)
+    assert (reading.batches, reading.has_gap) == ((batch(2),), False)
+    assert not (await log.read(reading.place, 0.0)).has_gap
+
+
 async def test_snapshots_are_found_by_worker(log: RedisBlockLog) -> None:
     await log.put(snapshot(1), LONG)
     await log.put(snapshot(5), LONG)
@@ -148,4 +167,36 @@ async def test_a_server_that_has_lost_its_state_shows_as_a_gap(
         with pytest.raises(FleetUnavailable):
             await log.read(place, 0.0)
         own_valkey.start()
-        assert (await log.read(place, 0.0)).has_gap
+        reading = await log.read(place, 0.0)
+        assert reading.has_gap
+        assert not (await log.read(reading.place, 0.0)).has_gap
+
+
+def batch_of(num_blocks: int) -> Batch:
+    keys = range(1, num_blocks + 1)
+    return Batch("a/1", 1, tuple(Stored(Tier.DEVICE, pack(part)) for part in parts(keys)))
+
+
+async def test_the_log_is_bounded_by_its_bytes(valkey: RunningServer, fleet: str) -> None:
+    async with RedisBlockLog(connect(valkey.url), fleet, max_bytes=MAX_BYTES) as log:
+        for _ in range(2000):
+            await log.tell(batch_of(768))
+        num_bytes = await log._client.memory_usage(log._keys.block_log) or 0
+        assert MAX_BYTES / 2 < num_bytes < MAX_BYTES * 1.5
+
+
+async def test_a_single_large_batch_does_not_cut_the_log(valkey: RunningServer, fleet: str) -> None:
+    async with RedisBlockLog(connect(valkey.url), fleet, max_bytes=MAX_BYTES) as log:
+        for _ in range(1000):
+            await log.tell(batch_of(1))
+        await log.tell(batch_of(100_000))
+        assert await log._client.xlen(log._keys.block_log) == 1001
+
+
+async def test_of_batches_that_are_too_large_some_hundreds_are_kept(
+    valkey: RunningServer, fleet: str
+) -> None:
+    async with RedisBlockLog(connect(valkey.url), fleet, max_bytes=MIN_LENGTH) as log:
+        for _ in range(2 * MIN_LENGTH):
+            await log.tell(batch_of(768))
+        assert await log._client.xlen(log._keys.block_log) == MIN_LENGTH

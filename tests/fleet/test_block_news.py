@@ -40,7 +40,8 @@ def test_batches_and_snapshots_come_back_as_they_were() -> None:
         pytest.param(b"\xff", id="no-msgpack"),
         pytest.param(msgspec.msgpack.encode(["w", -1, []]), id="negative-number"),
         pytest.param(msgspec.msgpack.encode(["w", 1, [["x", 0]]]), id="unknown-news"),
-        pytest.param(msgspec.msgpack.encode(["w", 1, [["s", 3, bytes(8)]]]), id="a-guess"),
+        pytest.param(msgspec.msgpack.encode(["w", 1, [["s", 3, pack([1])]]]), id="a-guess"),
+        pytest.param(msgspec.msgpack.encode(["w", 1, [["s", 0, pack([1, 0])]]]), id="no-key"),
         pytest.param(msgspec.msgpack.encode(["w", 1, [["s", 0, bytes(7)]]]), id="part-of-a-key"),
     ],
 )
@@ -49,6 +50,18 @@ def test_what_is_no_batch_is_a_value_error(data: bytes) -> None:
         decode_batch(data)
 
 
-def test_a_snapshot_with_part_of_a_key_is_a_value_error() -> None:
-    with pytest.raises(ValueError, match="7 bytes are no list of block keys"):
-        decode_snapshot(msgspec.msgpack.encode(["w", 1, {0: bytes(7)}]))
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        pytest.param(bytes(7), "7 bytes are no list of block keys", id="part-of-a-key"),
+        pytest.param(pack([1, 0, 2]), "0 is no block key", id="no-key"),
+    ],
+)
+def test_a_snapshot_with_what_is_no_key_is_a_value_error(keys: bytes, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        decode_snapshot(msgspec.msgpack.encode(["w", 1, {0: keys}]))
+
+
+def test_nothing_held_is_no_error() -> None:
+    snapshot = Snapshot("w", 1, {Tier.DEVICE: b""})
+    assert decode_snapshot(encode(snapshot)) == snapshot

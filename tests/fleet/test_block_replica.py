@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 
+from fleet import block_replica
 from fleet.block_news import Batch, Snapshot
 from fleet.block_replica import BlockReplica
 from fleet.held_blocks import HeldBlocks
@@ -123,6 +124,62 @@ def test_a_worker_that_has_left_holds_nothing_and_another_incarnation_nothing_of
     assert replica.table.num_entries == 99
     replica.meet("c/1")
     assert replica.rows["c/1"] not in (replica.rows["a/2"], replica.rows["b/1"])
+
+
+def make_held(replica: BlockReplica, *tiers: Tier) -> HeldBlocks:
+    """A worker that holds 1 to 99 on each of these, as this replica knows."""
+    held = HeldBlocks("a/1")
+    for tier in tiers:
+        held.store(tier, range(1, 100))
+    batch_of(held)
+    replica.meet("a/1")
+    replica.learn(held.snapshot())
+    return held
+
+
+def test_a_worker_that_holds_nothing_any_more_goes_on_in_another_row() -> None:
+    replica = BlockReplica()
+    held = make_held(replica, Tier.DEVICE)
+    row, generation = replica.rows["a/1"], replica.generation
+    held.clear(Tier.DEVICE)
+    held.store(Tier.DEVICE, [1, 100])
+    assert replica.hear(batch_of(held))
+    assert known_of(replica, "a/1", [1, 2, 100]) == {1, 100}
+    assert replica.rows["a/1"] != row
+    assert replica.generation > generation
+    assert replica.table.num_held(row, Tier.DEVICE) == 99
+    while replica.clean():
+        pass
+    assert replica.table.num_entries == 2
+
+
+def test_a_tier_that_is_cleared_leaves_the_others_as_they_are() -> None:
+    replica = BlockReplica()
+    held = make_held(replica, Tier.DEVICE, Tier.HOST)
+    held.remove(Tier.HOST, [1])
+    held.clear(Tier.DEVICE)
+    held.store(Tier.DEVICE, [2])
+    held.clear(Tier.DISK)
+    assert replica.hear(batch_of(held))
+    assert replica.held("a/1", Tier.DEVICE).tolist() == [2]
+    assert sorted(replica.held("a/1", Tier.HOST).tolist()) == list(range(2, 100))
+    while replica.clean():
+        pass
+    assert replica.table.num_entries == 99
+
+
+def test_a_worker_that_is_cleared_without_end_takes_rows_no_faster_than_they_are_emptied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(block_replica, "MAX_LEAVING", 3)
+    replica = BlockReplica()
+    held = make_held(replica, Tier.DEVICE)
+    for _ in range(10):
+        held.clear(Tier.DEVICE)
+        held.store(Tier.DEVICE, [1, 2])
+        assert replica.hear(batch_of(held))
+        assert known_of(replica, "a/1", [1, 2, 3]) == {1, 2}
+    assert replica.rows["a/1"] == 3
 
 
 def test_news_of_strangers_are_ignored() -> None:

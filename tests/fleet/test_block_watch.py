@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
 
 from fleet.backoff import Backoff
+from fleet.block_log import Reading
+from fleet.block_news import Snapshot, pack
 from fleet.block_reporter import BlockReporter
 from fleet.block_watch import BlockWatch
 from fleet.held_blocks import HeldBlocks
@@ -164,6 +166,45 @@ async def test_a_reader_that_falls_behind_reads_snapshots(
             await knows(watch, "a/1", [1, 2], 2)
         running.cancel()
         await asyncio.wait([running])
+
+
+class Snapshots:
+    """A log of workers that have told everything in them. `asked`: for how many at once."""
+
+    def __init__(self, workers: Iterable[str]) -> None:
+        self.asked: list[int] = []
+        self._known = {each: Snapshot(each, 1, {Tier.DEVICE: pack([1])}) for each in workers}
+
+    async def snapshots(self, workers: Sequence[str]) -> tuple[Snapshot, ...]:
+        self.asked.append(len(workers))
+        return tuple(self._known[worker] for worker in workers)
+
+    async def end(self, seconds_before: float = 0.0) -> str:
+        return "here"
+
+    async def read(self, place: str, wait_seconds: float) -> Reading:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def lag_seconds(self, place: str) -> float:
+        return 0.0
+
+
+async def test_snapshots_are_asked_for_a_few_at_a_time_and_others_have_turns_between() -> None:
+    workers = [f"w{number}/1" for number in range(20)]
+    log = Snapshots(workers)
+    watch = BlockWatch(log)
+    for worker in workers:
+        watch.meet(worker)
+    running = asyncio.ensure_future(watch.run())
+    num_known = [0]
+    while num_known[-1] < len(workers):
+        await asyncio.sleep(0)
+        num_known.append(sum(map(watch.replica.is_whole, workers)))
+    running.cancel()
+    await asyncio.wait([running])
+    assert log.asked == [8, 8, 4]
+    assert max(np.diff(num_known)) == 1
 
 
 async def test_a_worker_that_stops_leaves_nothing_and_one_that_dies_runs_out(

@@ -27,6 +27,18 @@ def test_only_what_changes_is_told() -> None:
     assert len(held) == 2
 
 
+def test_a_block_whose_key_would_be_0_is_left_out() -> None:
+    held = HeldBlocks("w/1")
+    held.store(Tier.DEVICE, [0])
+    assert held.take_batch() is None
+    held.store(Tier.DEVICE, [1, 0])
+    held.remove(Tier.DEVICE, [0])
+    batch = held.take_batch()
+    assert batch is not None
+    assert batch.news == (Stored(Tier.DEVICE, pack([1])),)
+    assert held.snapshot().tiers == {Tier.DEVICE: pack([1])}
+
+
 def test_tiers_are_kept_apart_and_cleared_apart() -> None:
     held = HeldBlocks("w/1")
     held.store(Tier.DEVICE, [1])

@@ -50,6 +50,17 @@ def test_a_guess_counts_while_its_request_is_under_way_and_a_little_longer() -> 
     assert hits(index, 1, 2, 3, 4)[0] == [2, 0, 0]
 
 
+def test_what_was_expected_elsewhere_before_fades_within_two_turns() -> None:
+    clock = Clock()
+    index = make_index(clock)
+    index.expect("r", {"b/1": keys(5, 6)})
+    index.expect("r", {"a/1": keys(5, 6)})
+    assert index.num_expected == 2
+    for now, on_device in ((0, [2, 2, 0]), (10, [2, 2, 0]), (20, [2, 0, 0]), (30, [2, 0, 0])):
+        clock.now = now
+        assert hits(index, 5, 6)[0] == on_device
+
+
 def test_what_is_told_meanwhile_outlives_the_guess() -> None:
     clock = Clock()
     index = make_index(clock)

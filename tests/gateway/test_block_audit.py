@@ -10,7 +10,7 @@ import pytest
 from fleet.block_news import Batch, Removed, Snapshot, Stored, pack
 from fleet.block_replica import BlockReplica
 from fleet.block_table import BlockTable
-from fleet.tier import Tier
+from fleet.tier import BlockKeys, Tier
 from gateway import block_audit
 from gateway.block_audit import BlockAudit
 from gateway.session import Call, SessionLimits, WorkerSession
@@ -172,12 +172,41 @@ async def test_nobody_holds_nothing() -> None:
         "num_wrong": 0,
         "share_lacking": 0.0,
         "share_wrong": 0.0,
+        "num_workers": 0,
+        "num_asked": 0,
         "workers": {},
     }
     assert (await audit(make_replica(a=[]), a=list))["share_lacking"] == 0
 
 
-async def test_two_audits_go_one_after_the_other() -> None:
+async def test_of_many_workers_some_are_asked() -> None:
+    names = [f"w{number}" for number in range(40)]
+    found = await audit(make_replica(), **dict.fromkeys(names, lambda: [1]))
+    assert (found["num_workers"], found["num_asked"], found["num_held"]) == (40, 16, 16)
+    assert len(found["workers"]) == 16
+    assert found["workers"].keys() < set(names)
+
+
+class WatchedReplica(BlockReplica):
+    num_looks = 0
+
+    def held(self, worker: str, tier: Tier) -> BlockKeys:
+        self.num_looks += 1
+        return super().held(worker, tier)
+
+
+async def test_answers_that_come_together_are_compared_with_turns_between() -> None:
+    replica, names = WatchedReplica(), [f"w{number}" for number in range(8)]
+    async with sessions(**dict.fromkeys(names, lambda: [1])) as opened:
+        running = asyncio.ensure_future(BlockAudit(replica, lambda: opened).run())
+        while not running.done():
+            before = replica.num_looks
+            await asyncio.sleep(0)
+            assert replica.num_looks <= before + 1
+    assert replica.num_looks == 16
+
+
+async def test_who_comes_while_an_audit_is_under_way_gets_its_result() -> None:
     asked: list[str] = []
 
     def held() -> list[int]:
@@ -186,6 +215,21 @@ async def test_two_audits_go_one_after_the_other() -> None:
 
     async with sessions(a=held) as opened:
         checks = BlockAudit(make_replica(a=[1]), lambda: opened)
-        one, other = await asyncio.gather(checks.run(), checks.run())
-    assert one == other
+        found = await asyncio.gather(*(checks.run() for _ in range(5)))
+        assert all(each == found[0] for each in found)
+        assert len(asked) == 2
+        await checks.run()
     assert len(asked) == 4
+
+
+async def test_who_waited_for_an_audit_that_is_given_up_makes_one() -> None:
+    async with sessions(a=lambda: [1]) as opened:
+        checks = BlockAudit(make_replica(a=[1]), lambda: opened)
+        first, second, third = (asyncio.ensure_future(checks.run()) for _ in range(3))
+        await asyncio.sleep(0)
+        first.cancel()
+        third.cancel()
+        await asyncio.wait([first, third])
+        assert first.cancelled()
+        assert third.cancelled()
+        assert (await second)["num_held"] == 1

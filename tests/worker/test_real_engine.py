@@ -31,6 +31,7 @@ from tests.worker.builders import make_prefill, make_submit
 from tests.worker.gateway import Gateway
 from tests.worker.plain_wire import Output, decode_outputs, encode_request
 from worker.engine_warm_up import warm_up_request, warm_up_samplings
+from worker.pieces import LEAST_TOKENS
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -73,6 +74,8 @@ def start(redis: str, log: Path) -> subprocess.Popen[bytes]:
     key_file.touch(mode=0o600)
     key_file.write_text(KEY.to_hex())
     command += ["--fleet", FLEET, "--max-model-len", "1024", "--fleet-key-file", str(key_file)]
+    # Less than a step takes: prompts go on by the least pieces beside answers.
+    command += ["--itl-goal-seconds", "0.001"]
     ours = {name: value for name, value in os.environ.items() if not name.startswith("BATON_")}
     with log.open("wb") as out:
         return subprocess.Popen(
@@ -274,6 +277,24 @@ async def test_its_work_is_counted(worker: RunningWorker) -> None:
     assert after.decode_tokens - before.decode_tokens == 2 * 4
     assert after.prefill_seconds > before.prefill_seconds
     assert after.decode_seconds > before.decode_seconds
+    await gateway.close()
+
+
+async def test_beside_an_answer_a_prompt_comes_in_pieces(worker: RunningWorker) -> None:
+    gateway = Gateway(worker.member.address)
+    await gateway.greet(worker.member.vllm_version)
+    answer = encode_request(tuple(range(10, 40)), max_tokens=400)
+    await gateway.submit(make_submit("answer", frames=[answer]))
+    for name, prompt in (("first", range(3000, 3300)), ("next", range(4000, 4300))):
+        before = await work_of(gateway)
+        frames = [encode_request(tuple(prompt), max_tokens=1)]
+        await gateway.submit(make_submit(name, frames=frames))
+        await finish(gateway, name)
+        after = await work_of(gateway)
+    num_steps = after.mixed_steps - before.mixed_steps
+    assert num_steps >= 300 // LEAST_TOKENS
+    assert after.mixed_prefill_tokens - before.mixed_prefill_tokens == 300
+    await gateway.send(abort=worker_pb2.Abort(request_ids=["answer"]))
     await gateway.close()
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -217,6 +219,24 @@ def test_long_prompts_come_in_chunks_beside_what_runs() -> None:
     assert max(gaps) == pytest.approx(0.01 + 0.002 + 40 * 0.001)
     assert stage.d.work.mixed_steps == 3
     assert stage.d.work.mixed_prefill_tokens == 100
+    assert stage.wrong() == []
+
+
+def test_beside_answers_prompts_come_in_pieces_that_their_goal_allows() -> None:
+    limits = SimLimits(400, 8, 1600, 4, max_batch_tokens=50, max_chunk_tokens=40)
+    stage = Stage(replace(limits, itl_goal_seconds=0.03))
+    stage.local("d-0", [1, 2], 60)
+    stage.run(0.05)
+    stage.local("d-1", LONG, 1)
+    stage.run(0.5)
+    known = len(stage.times["d-0"])
+    assert "d-1" in stage.ended
+    for number in (2, 3):
+        stage.local(f"d-{number}", [number, *LONG], 1)
+    stage.run()
+    times = stage.times["d-0"][known - 1 :]
+    gaps = [b - a for a, b in pairwise(times)]
+    assert 0.02 < max(gaps) < 0.03 + 0.001
     assert stage.wrong() == []
 
 

@@ -204,7 +204,9 @@ class SimCore:
                 if request.ticket is not None:
                     self._fabric.computed(request.ticket, batch.began)
         seconds = self._timeline.now - batch.began
-        self.work = self.work.after_step(seconds, batch.num_prefill_tokens, batch.num_decodes)
+        step = seconds, batch.num_prefill_tokens, batch.num_decodes
+        self.work = self.work.after_step(*step)
+        self._scheduler.pieces.note(*step)
         for each in tokens:
             if each.end is not None:
                 self._finish(each.request)

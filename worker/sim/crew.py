@@ -98,6 +98,7 @@ def limits_of(settings: SimSettings, model: SimModel) -> SimLimits:
             max_batch_tokens=settings.max_num_batched_tokens,
             max_chunk_tokens=chunk_tokens(settings),
             max_loads=settings.kv_max_loads,
+            itl_goal_seconds=settings.itl_goal_seconds,
         )
     except ValueError as error:
         raise BadSettings(f"--kv-blocks, --max-model-len: {error}") from error
@@ -118,6 +119,7 @@ def facts_of(limits: SimLimits, model: SimModel, vllm_version: str, address: byt
             max_model_len=limits.max_model_len,
             max_num_seqs=limits.max_running,
             max_num_batched_tokens=limits.max_batch_tokens,
+            itl_goal_seconds=limits.itl_goal_seconds,
         ),
         transfer_addresses=(address,),
     )

@@ -16,6 +16,7 @@ class SimLimits:
     max_batch_tokens: int = 2048
     max_chunk_tokens: int = 2048
     max_loads: int = 256
+    itl_goal_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises ValueError for a cache that the longest request would not fit into."""

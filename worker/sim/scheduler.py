@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from worker.pieces import Pieces
 from worker.sim.batch import Batch
 from worker.sim.blocks import BlockPool
 from worker.sim.limits import SimLimits
@@ -35,6 +36,8 @@ class Scheduler:
         self._on_load = on_load
         self._on_declined = on_declined
         self._on_preempted = on_preempted
+        self.pieces = Pieces(limits.itl_goal_seconds)
+        self._longest = limits.max_chunk_tokens
 
     def plan(self, now: float) -> Batch | None:
         """The next step; None if there is nothing to compute."""
@@ -61,9 +64,22 @@ class Scheduler:
                 self.running.remove(request)
         request.stage = Stage.ENDED
 
+    def _room(self) -> tuple[int, int]:
+        """Tokens of the next step, and of one prompt in it: as worker/engine_scheduler.py."""
+        limits, piece = self._limits, self.pieces.tokens
+        num_prompts = sum(each.num_uncomputed > 1 for each in self.running)
+        num_answers = len(self.running) - num_prompts
+        if piece is None or not num_answers:
+            return limits.max_batch_tokens, limits.max_chunk_tokens
+        return (
+            min(limits.max_batch_tokens, num_answers + piece),
+            min(limits.max_chunk_tokens, max(1, piece // max(1, num_prompts))),
+        )
+
     def _go_on(self, batch: Batch) -> int | None:
         """The tokens that are left for others; None if there was a preemption."""
-        budget, num_running = self._limits.max_batch_tokens, len(self.running)
+        budget, self._longest = self._room()
+        num_running = len(self.running)
         for index in range(num_running):
             if index >= len(self.running) or not budget:
                 break
@@ -71,7 +87,7 @@ class Scheduler:
             context = request.context
             num_tokens = len(request.tokens) - context.num_tokens
             if num_tokens > 1:
-                num_tokens = min(num_tokens, budget, self._limits.max_chunk_tokens)
+                num_tokens = min(num_tokens, budget, self._longest)
             if context.num_tokens + num_tokens > context.room and not self._grow(
                 request, num_tokens
             ):
@@ -106,7 +122,7 @@ class Scheduler:
                     passed.append(request)
                 continue
             self._run(request, now)
-            num_tokens = min(request.num_uncomputed, budget, self._limits.max_chunk_tokens)
+            num_tokens = min(request.num_uncomputed, budget, self._longest)
             batch.add(request, num_tokens)
             budget -= num_tokens
         self.waiting.extendleft(reversed(passed))

@@ -87,6 +87,9 @@ class SimSettings(BaseSettings):
     long_prefill_token_threshold: int | None = Field(
         None, ge=1, description="of these at most so many of one prompt; 80 % if not set"
     )
+    itl_goal_seconds: float = Field(
+        0.2, ge=0, description="prompts are computed beside answers in pieces that it allows; 0: no"
+    )
     kv_max_loads: int = Field(
         256, ge=1, description="prompts whose KV may be on its way to a worker; more wait"
     )

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.routing.booked import Booked
-from gateway.routing.fleet_table import FleetTable
+from gateway.routing.fleet_table import LEAST_PIECE_TOKENS, FleetTable
 from gateway.worker_ledger import Booking, WorkerLedger
 from proto import worker_pb2
 from tests.gateway.builders import Fleet, make_report, make_worker
@@ -280,3 +282,18 @@ def test_the_columns_are_the_sums_of_what_is_open(
         assert columns.kv_booked[row] == sum(each.kv_tokens for each in there)
         seconds = sum(each.prefill_seconds for each in there)
         assert columns.prefill_seconds[row] == pytest.approx(seconds, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("goal", "piece"), [(0.0, 512), (0.2, 190), (0.001, LEAST_PIECE_TOKENS), (9.0, 512)]
+)
+def test_beside_answers_a_step_takes_of_prompts_what_its_goal_leaves(
+    goal: float, piece: float
+) -> None:
+    table = FleetTable()
+    facts = replace(make_worker("d1", can_decode=True), itl_goal_seconds=goal)
+    table.put(facts, is_usable=True)
+    told(table, "d1", token_seconds=0.001)
+    row = table.rows["d1"]
+    found = table.piece_tokens(np.full(len(table.keys), 0.01))
+    assert found[row] == pytest.approx(piece, rel=0.05)

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from gateway.routing.decider import Mode
+from dataclasses import replace
+
+import pytest
+
+from gateway.routing.booked import Booked
+from gateway.routing.decider import Decider, Mode, Slo
 from gateway.routing.dispatcher import MAX_TRIED
-from gateway.routing.fleet_table import FIRST_ROWS
+from gateway.routing.fleet_table import FIRST_ROWS, FleetTable
 from gateway.routing.hits import NoHits
+from gateway.routing.router import Router
+from gateway.routing.takeover import taken_over
 from proto import worker_pb2
 from tests.gateway.builders import make_worker
-from tests.gateway.routing.builders import Desk, make_fleet, make_prompt
+from tests.gateway.routing.builders import (
+    Desk,
+    make_fleet,
+    make_prompt,
+    make_query,
+    make_waiting,
+    told,
+)
 
 
 class CountedHits(NoHits):
@@ -121,3 +135,21 @@ def test_room_is_kept_for_who_was_planned_not_for_who_might_have_taken_over() ->
     assert desk.begin(61.0) == {}
     desk.ended("busy", 62.0)
     assert next(iter(desk.begin(62.0))) == "large"
+
+
+@pytest.mark.parametrize(("goal", "is_taken"), [(0.0, False), (0.2, True)])
+def test_an_idle_decode_worker_takes_over_in_pieces_that_its_goal_allows(
+    goal: float, is_taken: bool
+) -> None:
+    table = FleetTable()
+    answering = make_worker("d1", can_decode=True)
+    table.put(replace(answering, itl_goal_seconds=goal), is_usable=True)
+    table.put(make_worker("p1", can_prefill=True), is_usable=True)
+    for key in ("d1", "p1"):
+        told(table, key, token_seconds=0.001, step_seconds=0.01)
+    table.book("d1", Booked(num_legs=2), 0.0)
+    table.book("p1", Booked(num_legs=1, num_prefills=1, num_long=1, prefill_seconds=900.0), 0.0)
+    item = make_waiting(worker="p1", seconds=50.0, query=make_query(table, 50_000, 50_100))
+    router = Router(table, decider=Decider(Mode.AUTO, Slo(itl_seconds=0.2)))
+    taken = taken_over(item, table.rows["d1"], router, 0.0)
+    assert (taken is not None) == is_taken

@@ -30,6 +30,7 @@ def main(role: str) -> None:
         "kv-wire",
         "kv-stall-seconds",
         "kv-max-loads",
+        "itl-goal-seconds",
     ):
         parser.add_argument(f"--{flag}", required=True)
     parser.add_argument("--max-model-len")

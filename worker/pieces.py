@@ -1,0 +1,38 @@
+"""How much of prompts a step may compute beside running answers, so that no gap is too long."""
+
+from __future__ import annotations
+
+# Of a step beside running answers, at least so much is for prompts: they must go on.
+LEAST_TOKENS = 16
+LEARNING = 0.1
+
+
+class Pieces:
+    """Learns from the engine's steps. `goal_seconds`: for the time between two tokens; 0: none."""
+
+    def __init__(self, goal_seconds: float) -> None:
+        self._goal_seconds = goal_seconds
+        self._decode_seconds: float | None = None
+        self._token_seconds: float | None = None
+
+    def note(self, seconds: float, num_prefill_tokens: int, num_decode_tokens: int) -> None:
+        """What a step computed, and how long that took."""
+        if not num_decode_tokens:
+            return
+        if not num_prefill_tokens:
+            self._decode_seconds = learned(self._decode_seconds, seconds)
+        elif self._decode_seconds is not None:
+            more = max(0.0, seconds - self._decode_seconds) / num_prefill_tokens
+            self._token_seconds = learned(self._token_seconds, more)
+
+    @property
+    def tokens(self) -> int | None:
+        """Of prompts, in one step; None if there is no goal, or nothing is known yet."""
+        if not self._goal_seconds or self._decode_seconds is None or not self._token_seconds:
+            return None
+        left = self._goal_seconds - self._decode_seconds
+        return max(LEAST_TOKENS, int(left / self._token_seconds))
+
+
+def learned(known: float | None, seen: float) -> float:
+    return seen if known is None else known + LEARNING * (seen - known)
