@@ -17,6 +17,8 @@ LEARNING = 0.2
 OUTPUTS_LEARNING = 0.05
 # Tokens of an answer, until some have ended.
 GUESSED_OUTPUTS = 128.0
+# Sizes of prompts, so many powers of two apart, stand for each other until they are known.
+NEAR = 2
 # What a correction leaves of a prediction.
 LEAST_SHARE = 0.2
 # Above its goal, a time counts so many times as much.
@@ -158,11 +160,13 @@ class Decider:
         return self.control_share * (min(1.0, cost / more) if more > 0 else 1.0)
 
     def _like(self, size: int, way: Way) -> Seen | None:
-        """What has been seen of this way: of this size, or of the one next to it; None if nothing
+        """What has been seen of this way: of this size, or of one that is near; None if nothing
         has.
         """
-        seen = {near: ways[way] for near, ways in self._seen.items() if ways[way].number}
-        return seen[min(seen, key=lambda near: abs(near - size))] if seen else None
+        for near in sorted(self._seen, key=lambda each: abs(each - size)):
+            if abs(near - size) <= NEAR and (seen := self._seen[near][way]).number:
+                return seen
+        return None
 
     def _cost(self, size: int, way: Way, forecast: Forecast) -> float:
         like = self._like(size, way)

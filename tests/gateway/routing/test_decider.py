@@ -77,6 +77,25 @@ def test_the_control_share_takes_the_other_way() -> None:
     assert {verdict.way for verdict in verdicts if not verdict.is_control} == {REMOTE}
 
 
+def test_control_adds_no_more_than_its_share_to_what_requests_cost() -> None:
+    decider = make_decider(control_share=0.05)
+    ways = {REMOTE: Forecast(0.1, 0.02), LOCAL: Forecast(1.7, 0.02)}
+    verdicts = [decider.decide(1000, ways) for _ in range(8000)]
+    cost, other = verdicts[0].costs[REMOTE], verdicts[0].costs[LOCAL]
+    share = sum(verdict.is_control for verdict in verdicts) / len(verdicts)
+    assert share > 0
+    assert share * (other - cost) == pytest.approx(0.05 * cost, rel=0.3)
+
+
+def test_a_size_that_was_never_seen_is_corrected_like_its_neighbour() -> None:
+    decider = make_decider(Mode.ALWAYS)
+    for _ in range(20):
+        decider.observe(decider.decide(1000, forecasts(1.0, 2.0)), 5.0)
+    costs = decider.decide(2000, forecasts(1.0, 2.0)).costs
+    assert costs == decider.decide(1000, forecasts(1.0, 2.0)).costs
+    assert decider.decide(100_000, forecasts(1.0, 2.0)).costs[REMOTE] < costs[REMOTE]
+
+
 @pytest.mark.parametrize("mode", [Mode.ALWAYS, Mode.NEVER])
 def test_without_a_choice_there_is_no_control(mode: Mode) -> None:
     decider = make_decider(mode, control_share=1.0)
