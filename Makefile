@@ -9,6 +9,7 @@ DECODE ?=
 PORT ?=
 DETACH ?=
 ARGS ?=
+TRACE ?=
 
 SHELL := /bin/bash
 BIN := .venv/bin
@@ -20,7 +21,7 @@ UP_FLAGS = $(if $(PREFILL),--prefill $(PREFILL)) $(if $(DECODE),--decode $(DECOD
 	$(if $(MODEL),--model "$(MODEL)") $(if $(PORT),--port $(PORT)) \
 	$(if $(filter-out 0 no false,$(DETACH)),--detach) $(ARGS)
 
-.PHONY: help setup up down status handoff replay slow-link soak conversations credits chaos chaos-transfer wire streams big-fleet decision test test-long lint types check format pins clean
+.PHONY: help setup up down status handoff replay policies slow-link soak conversations credits chaos chaos-transfer wire streams big-fleet decision test test-long lint types check format pins clean
 
 help: ## Show this list
 	@echo "Baton: prefill and decode in separate vLLM workers, one OpenAI-compatible endpoint."
@@ -47,6 +48,10 @@ handoff: setup ## Measure the hand-off: prefill, TTFT, exposed transfer, GB/s
 
 replay: setup ## Replay a trace of requests: ARGS='TRACE --fleet sim|URL'
 	@exec $(BIN)/python -m loadtest.replay $(ARGS)
+
+policies: setup ## Replay a Mooncake trace under four routing policies: TRACE=FILE
+	@test -n "$(TRACE)" || { echo "error: TRACE=FILE.jsonl is wanted: a trace in Mooncake's format"; exit 2; }
+	@exec $(BIN)/python -m loadtest.policies "$(TRACE)" $(ARGS)
 
 slow-link: setup ## Measure TTFT over a slow link between two network namespaces (root)
 	@exec $(BIN)/python -m tests.suites.slow_link $(ARGS)

@@ -67,10 +67,10 @@ on one worker. A worker is whole when nothing that it has told is missing.
   baton fleet index --audit             is it true?
   baton fleet index --json | jq .hit_rate
 
---audit asks every worker for the blocks that it really holds, twice, a second apart, and
-counts what differs both times: `lacking`, which workers hold and the index does not know
-of (a lost chance), and `wrong`, which the index has and workers do not (a prompt may go
-there in vain). It may run under load.
+--audit asks up to 16 workers, chosen at random, for the blocks that they really hold, twice,
+a second apart, and counts what differs both times: `lacking`, which workers hold and the
+index does not know of (a lost chance), and `wrong`, which the index has and workers do not
+(a prompt may go there in vain). It may run under load.
 
 Exit code: 0 if the index is current and whole, 1 if not, or if the gateway does not
 answer, 3 if nothing runs. With --json always 0 if it answers.

@@ -14,7 +14,7 @@ class Reading:
     """What came after a place in the log, in order, and the place to read on from.
 
     `has_gap`: something before it has been cut off meanwhile, or the log has been lost. Then
-    snapshots are wanted.
+    snapshots are wanted. It is told once: from the new place on, nothing is missing.
     """
 
     batches: tuple[Batch, ...]

@@ -42,7 +42,8 @@ class Match:
 class BlockTable:
     """A block is known by a 64-bit key that is not 0, a worker by a small number.
 
-    One thread changes it. Takes about 20 bytes a block that one worker holds, 40 while it grows.
+    One thread changes it. Takes 19 to 38 bytes a block that one worker holds, by how full it is,
+    and half as much again while it grows.
     """
 
     def __init__(self, num_slots: int = FIRST_SLOTS) -> None:

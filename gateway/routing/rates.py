@@ -12,7 +12,6 @@ from proto import worker_pb2
 MEMORY = 0.97
 # What was found last weighs as much as so many steps.
 FOUND_STEPS = 1.0
-GUESSED_STEP_SECONDS = 0.01
 # Without work, half of what is known about a worker is forgotten in so many seconds.
 HALF_LIFE_SECONDS = 60.0
 # So many seconds of work make a worker's own figures count as much as those of its like.

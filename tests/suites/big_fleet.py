@@ -4,14 +4,13 @@
 
 The index, the table of workers and the dispatcher are a gateway's own; only the workers are not
 there. A decision is all from a request with its block keys to its placement: hits of both
-profiles, the forecast of both ways, the queue, and what is expected of it afterwards. Nothing is
-left out of the times but Python's collection of what the study itself has made.
+profiles, the forecast of both ways, the queue, and what is expected of it afterwards. Garbage is
+collected as in a gateway.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from fleet.block_replica import BlockReplica
 from fleet.block_table import BlockTable
 from fleet.prefix_index import PrefixIndex
 from fleet.tier import BlockKeys, Tier
+from gateway import garbage
 from gateway.request import Request
 from gateway.routing.booked import Booked
 from gateway.routing.dispatcher import Dispatcher
@@ -116,8 +116,7 @@ def main(words: Sequence[str] | None = None) -> int:
     BlockTable.warm_up()
     say(f"filling the index: {given.workers} workers, {given.blocks:,} blocks")
     fleet = BigFleet(given.workers, given.blocks, given.prompt_blocks)
-    gc.collect()
-    gc.freeze()
+    garbage.settle()
     is_good = tell_memory(fleet.replica.table)
     is_good &= tell_decisions(fleet, given.decisions, given.prompt_blocks)
     is_good &= tell_rates(fleet)
