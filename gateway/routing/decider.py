@@ -21,6 +21,9 @@ GUESSED_OUTPUTS = 128.0
 NEAR = 2
 # What a correction leaves of a prediction.
 LEAST_SHARE = 0.2
+# A gap as long as its goal costs as much as so much of the goal for the first token; shorter ones
+# cost much less.
+GAP_WEIGHT = 0.25
 # Above its goal, a time counts so many times as much.
 EXCESS = 10.0
 
@@ -174,7 +177,7 @@ class Decider:
         itl = forecast.itl_seconds / self.slo.itl_seconds
         gap = forecast.gap_seconds / self.slo.itl_seconds
         ttft /= self.slo.ttft_seconds
-        return ttft + itl + excess(ttft) + excess(max(itl, gap))
+        return ttft + itl + GAP_WEIGHT * gap**3 + excess(ttft) + excess(max(itl, gap))
 
 
 def excess(share_of_goal: float) -> float:
