@@ -54,11 +54,17 @@ def test_a_gap_in_running_streams_outweighs_a_little_time() -> None:
     assert make_decider().decide(1000, ways).way is REMOTE
 
 
-def test_a_gap_within_its_goal_costs_what_all_streams_lose_and_no_more() -> None:
-    ways = {REMOTE: Forecast(0.1, 0.02, 0.02), LOCAL: Forecast(0.07, 0.021, 0.1)}
-    assert make_decider().decide(1000, ways).way is LOCAL
-    ways = {REMOTE: Forecast(0.1, 0.02, 0.02), LOCAL: Forecast(0.07, 0.04, 0.1)}
-    assert make_decider().decide(1000, ways).way is REMOTE
+@pytest.mark.parametrize(
+    ("itl", "gap", "way"),
+    [
+        pytest.param(0.021, 0.05, LOCAL, id="hardly felt"),
+        pytest.param(0.04, 0.05, REMOTE, id="many streams lose a little"),
+        pytest.param(0.021, 0.15, REMOTE, id="a long gap, though within the goal"),
+    ],
+)
+def test_what_running_streams_lose_is_weighed(itl: float, gap: float, way: Way) -> None:
+    ways = {REMOTE: Forecast(0.1, 0.02, 0.02), LOCAL: Forecast(0.07, itl, gap)}
+    assert make_decider().decide(1000, ways).way is way
 
 
 def test_a_goal_that_is_missed_costs_more_than_one_that_is_met_with_ease() -> None:
