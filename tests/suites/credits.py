@@ -46,7 +46,7 @@ HANDOFFS = ("moved", "local", "revoked", "refused", "failed")
 # Prompt and answer together, of the longest.
 MAX_MODEL_LEN = 2304
 SAMPLE_SECONDS = 1.0
-MAX_MINUTES = 12.0
+MAX_MINUTES = 20.0
 
 
 def main() -> int:
