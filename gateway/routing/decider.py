@@ -21,11 +21,12 @@ GUESSED_OUTPUTS = 128.0
 NEAR = 2
 # What a correction leaves of a prediction.
 LEAST_SHARE = 0.2
-# A gap as long as its goal costs as much as so much of the goal for the first token; shorter ones
-# cost much less.
-GAP_WEIGHT = 0.25
-# Above its goal, a time counts so many times as much.
-EXCESS = 10.0
+# Of the control share, what stays however much it costs.
+LEAST_CONTROL = 0.25
+# Shorter times are all alike.
+LEAST_SECONDS = 1e-4
+# What is missed of a goal, as a share of it, counts so many times as much.
+EXCESS = 100.0
 
 
 class Mode(StrEnum):
@@ -60,7 +61,9 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`costs`: of each way that there is; 1 for each goal that is just met."""
+    """`costs`: of each way that there is; 2 if it is the better one in TTFT and ITL, and meets the
+    goals.
+    """
 
     way: Way
     is_control: bool = False
@@ -97,8 +100,8 @@ class Seen:
 
 class Decider:
     """`control_share` of the requests that could go either way take the other one; fewer where
-    that costs much, so that all of them together add no more than this share to what requests
-    cost.
+    that costs much, so that all of them together add about this share to what requests cost, but
+    never less than a quarter of it.
     """
 
     def __init__(
@@ -118,7 +121,7 @@ class Decider:
     def decide(self, num_tokens: int, forecasts: Mapping[Way, Forecast]) -> Verdict:
         """`num_tokens` of the prompt are cached nowhere; one forecast at least."""
         size = size_of(num_tokens)
-        costs = {way: self._cost(size, way, each) for way, each in forecasts.items()}
+        costs = self._costs(size, forecasts)
         if len(costs) == 1 or self.mode is not Mode.AUTO:
             wanted = Way.LOCAL if self.mode is Mode.NEVER else Way.REMOTE
             way = wanted if wanted in costs else next(iter(costs))
@@ -160,7 +163,7 @@ class Decider:
 
     def _control_share(self, cost: float, other_cost: float) -> float:
         more = other_cost - cost
-        return self.control_share * (min(1.0, cost / more) if more > 0 else 1.0)
+        return self.control_share * (max(LEAST_CONTROL, min(1.0, cost / more)) if more > 0 else 1.0)
 
     def _like(self, size: int, way: Way) -> Seen | None:
         """What has been seen of this way: of this size, or of one that is near; None if nothing
@@ -171,13 +174,24 @@ class Decider:
                 return seen
         return None
 
-    def _cost(self, size: int, way: Way, forecast: Forecast) -> float:
+    def _costs(self, size: int, forecasts: Mapping[Way, Forecast]) -> dict[Way, float]:
+        """TTFT and ITL, each as a multiple of what the better way forecasts, and what goals are
+        missed by.
+        """
+        ttft = {way: self._ttft(size, way, each) for way, each in forecasts.items()}
+        least_ttft = max(LEAST_SECONDS, min(ttft.values()))
+        least_itl = max(LEAST_SECONDS, min(each.itl_seconds for each in forecasts.values()))
+        return {
+            way: ttft[way] / least_ttft
+            + each.itl_seconds / least_itl
+            + excess(ttft[way] / self.slo.ttft_seconds)
+            + excess(max(each.itl_seconds, each.gap_seconds) / self.slo.itl_seconds)
+            for way, each in forecasts.items()
+        }
+
+    def _ttft(self, size: int, way: Way, forecast: Forecast) -> float:
         like = self._like(size, way)
-        ttft = like.corrected(forecast.ttft_seconds) if like else forecast.ttft_seconds
-        itl = forecast.itl_seconds / self.slo.itl_seconds
-        gap = forecast.gap_seconds / self.slo.itl_seconds
-        ttft /= self.slo.ttft_seconds
-        return ttft + itl + GAP_WEIGHT * gap**3 + excess(ttft) + excess(max(itl, gap))
+        return like.corrected(forecast.ttft_seconds) if like else forecast.ttft_seconds
 
 
 def excess(share_of_goal: float) -> float:

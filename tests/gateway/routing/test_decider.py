@@ -59,7 +59,7 @@ def test_a_gap_in_running_streams_outweighs_a_little_time() -> None:
     [
         pytest.param(0.021, 0.05, LOCAL, id="hardly felt"),
         pytest.param(0.04, 0.05, REMOTE, id="many streams lose a little"),
-        pytest.param(0.021, 0.15, REMOTE, id="a long gap, though within the goal"),
+        pytest.param(0.021, 0.25, REMOTE, id="a gap that is too long"),
     ],
 )
 def test_what_running_streams_lose_is_weighed(itl: float, gap: float, way: Way) -> None:
@@ -69,7 +69,7 @@ def test_what_running_streams_lose_is_weighed(itl: float, gap: float, way: Way) 
 
 def test_a_goal_that_is_missed_costs_more_than_one_that_is_met_with_ease() -> None:
     assert excess(0.5) == excess(1.0) == 0
-    assert excess(1.5) == pytest.approx(5)
+    assert excess(1.5) == pytest.approx(50)
     ways = {REMOTE: Forecast(2.5, 0.01), LOCAL: Forecast(1.9, 0.15)}
     assert make_decider().decide(1000, ways).way is LOCAL
 
@@ -83,7 +83,7 @@ def test_the_control_share_takes_the_other_way() -> None:
     assert {verdict.way for verdict in verdicts if not verdict.is_control} == {REMOTE}
 
 
-def test_control_adds_no_more_than_its_share_to_what_requests_cost() -> None:
+def test_control_adds_about_its_share_to_what_requests_cost() -> None:
     decider = make_decider(control_share=0.05)
     ways = {REMOTE: Forecast(0.1, 0.02), LOCAL: Forecast(1.7, 0.02)}
     verdicts = [decider.decide(1000, ways) for _ in range(8000)]
@@ -118,8 +118,8 @@ def test_predictions_that_are_off_by_a_factor_are_corrected(factor: float) -> No
     assert seen.number == 50
     assert seen.ttft_seconds == pytest.approx(factor)
     assert seen.corrected(1.0) == pytest.approx(factor, rel=0.01)
-    share = factor / 2.0 + excess(factor / 2.0) + 0.02 / 0.2
-    assert decider.decide(1000, forecasts()).costs[REMOTE] == pytest.approx(share, rel=0.01)
+    cost = factor / min(factor, 2.0) + 1 + excess(factor / 2.0)
+    assert decider.decide(1000, forecasts()).costs[REMOTE] == pytest.approx(cost, rel=0.01)
 
 
 def test_corrections_leave_something_of_a_prediction() -> None:
@@ -143,9 +143,9 @@ def test_hand_off_that_does_not_pay_is_turned_off_and_on_again() -> None:
     decider = make_decider(control_share=0.05)
     assert serve(decider, remote=1.0, local=2.0) > 0.9
     serve(decider, remote=5.0, local=2.0, number=100)
-    assert serve(decider, remote=5.0, local=2.0) < 0.1
+    assert serve(decider, remote=5.0, local=2.0, number=2000) < 0.1
     assert (decider.gain_seconds() or 0) < -2
-    serve(decider, remote=1.0, local=2.0)
+    serve(decider, remote=1.0, local=2.0, number=2000)
     assert serve(decider, remote=1.0, local=2.0) > 0.9
 
 
