@@ -85,7 +85,7 @@ def test_the_control_share_takes_the_other_way() -> None:
 
 def test_control_adds_about_its_share_to_what_requests_cost() -> None:
     decider = make_decider(control_share=0.05)
-    ways = {REMOTE: Forecast(0.1, 0.02), LOCAL: Forecast(1.7, 0.02)}
+    ways = {REMOTE: Forecast(0.1, 0.02), LOCAL: Forecast(0.5, 0.02)}
     verdicts = [decider.decide(1000, ways) for _ in range(8000)]
     cost, other = verdicts[0].costs[REMOTE], verdicts[0].costs[LOCAL]
     share = sum(verdict.is_control for verdict in verdicts) / len(verdicts)
