@@ -218,8 +218,10 @@ async def test_a_lost_session_frees_its_blocks(worker: RunningWorker) -> None:
 
 
 async def test_the_fleet_knows_its_blocks_by_the_names_that_a_gateway_gives_them(
-    worker: RunningWorker,
+    worker: RunningWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # As in every gateway (gateway/start.py).
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
     key = f"{worker.member.worker_id}/{worker.member.incarnation}"
     gateway = Gateway(worker.member.address)
     await gateway.greet(worker.member.vllm_version)
