@@ -69,18 +69,12 @@ class QuietScheduler(Scheduler):  # type: ignore[misc]
 
     @contextmanager
     def _in_pieces(self) -> Iterator[None]:
-        """Beside running answers a step takes no more of prompts than their goal leaves room for;
-        all answers fit in, wherever they stand among those that run.
-        """
-        piece = self._pieces.tokens
+        """Beside running answers a step takes of prompts what their goal leaves room for."""
         num_prompts = sum(each.is_prefill_chunk for each in self.running)
         num_answers = len(self.running) - num_prompts
-        if piece is None or not num_answers:
-            yield
-            return
         most, longest = self.max_num_scheduled_tokens, self._longest_chunk
-        self.max_num_scheduled_tokens = min(most, num_answers + piece)
-        self._longest_chunk = min(longest or most, max(1, piece // max(1, num_prompts)))
+        limits = self._pieces.limits(most, longest or most, num_answers, num_prompts)
+        self.max_num_scheduled_tokens, self._longest_chunk = limits
         try:
             yield
         finally:

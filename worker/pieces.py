@@ -33,6 +33,19 @@ class Pieces:
         left = self._goal_seconds - self._decode_seconds
         return max(LEAST_TOKENS, int(left / self._token_seconds))
 
+    def limits(
+        self, most: int, longest: int, num_answers: int, num_prompts: int
+    ) -> tuple[int, int]:
+        """Tokens of the next step, and of one prompt in it, of `most` and `longest` that it could
+        take: so many answers and unfinished prompts run. All answers fit in, wherever they stand
+        among those that run.
+        """
+        piece = self.tokens
+        if piece is None or not num_answers:
+            return most, longest
+        each = max(1, piece // max(1, num_prompts))
+        return min(most, num_answers + piece), min(longest, each)
+
 
 def learned(known: float | None, seen: float) -> float:
     return seen if known is None else known + LEARNING * (seen - known)

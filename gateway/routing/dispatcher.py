@@ -150,7 +150,7 @@ class Dispatcher:
         cached, below = self._hits.of(request.block_keys)
         expected = self.lengths.expected if request.max_tokens is None else request.max_tokens
         # Room is taken by whole blocks.
-        block_size = max(self.table.block_sizes(), default=1)
+        block_size = self.table.block_tokens
         num_blocks = -(-(request.num_prompt_tokens + expected) // block_size)
         return Query(
             request.num_prompt_tokens,

@@ -65,16 +65,10 @@ class Scheduler:
         request.stage = Stage.ENDED
 
     def _room(self) -> tuple[int, int]:
-        """Tokens of the next step, and of one prompt in it: as worker/engine_scheduler.py."""
-        limits, piece = self._limits, self.pieces.tokens
+        """Tokens of the next step, and of one prompt in it."""
+        most, longest = self._limits.max_batch_tokens, self._limits.max_chunk_tokens
         num_prompts = sum(each.num_uncomputed > 1 for each in self.running)
-        num_answers = len(self.running) - num_prompts
-        if piece is None or not num_answers:
-            return limits.max_batch_tokens, limits.max_chunk_tokens
-        return (
-            min(limits.max_batch_tokens, num_answers + piece),
-            min(limits.max_chunk_tokens, max(1, piece // max(1, num_prompts))),
-        )
+        return self.pieces.limits(most, longest, len(self.running) - num_prompts, num_prompts)
 
     def _go_on(self, batch: Batch) -> int | None:
         """The tokens that are left for others; None if there was a preemption."""
