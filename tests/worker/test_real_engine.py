@@ -271,7 +271,7 @@ async def test_its_work_is_counted(worker: RunningWorker) -> None:
     for name in ("first", "again"):
         await gateway.submit(make_submit(name, frames=[encode_request(prompt, max_tokens=5)]))
         await finish(gateway, name)
-    after = await work_of(gateway)
+    after = await work_of(gateway, num_decode_tokens=before.decode_tokens + 2 * 4)
     cached = 300 // BLOCK_SIZE * BLOCK_SIZE
     assert after.prefill_steps - before.prefill_steps == 2
     assert after.prefill_tokens - before.prefill_tokens == 300 + 300 - cached
@@ -285,24 +285,35 @@ async def test_its_work_is_counted(worker: RunningWorker) -> None:
 async def test_beside_an_answer_a_prompt_comes_in_pieces(worker: RunningWorker) -> None:
     gateway = Gateway(worker.member.address)
     await gateway.greet(worker.member.vllm_version)
-    answer = encode_request(tuple(range(10, 40)), max_tokens=400)
-    await gateway.submit(make_submit("answer", frames=[answer]))
+    await gateway.submit(
+        make_submit("answer", frames=[encode_request(range(10, 40), max_tokens=400)])
+    )
+    await gateway.read_next("step")
+    # How long a token takes is learned from the first one.
     for name, prompt in (("first", range(3000, 3300)), ("next", range(4000, 4300))):
         before = await work_of(gateway)
-        frames = [encode_request(tuple(prompt), max_tokens=1)]
-        await gateway.submit(make_submit(name, frames=frames))
+        await gateway.submit(make_submit(name, frames=[encode_request(prompt, max_tokens=1)]))
         await finish(gateway, name)
-        after = await work_of(gateway)
-    num_steps = after.mixed_steps - before.mixed_steps
-    assert num_steps >= 300 // LEAST_TOKENS
-    assert after.mixed_prefill_tokens - before.mixed_prefill_tokens == 300
+        counted = before.mixed_prefill_tokens + len(prompt)
+        after = await work_of(gateway, num_mixed_prefill_tokens=counted)
+    assert after.mixed_steps - before.mixed_steps >= 300 // LEAST_TOKENS
+    assert after.mixed_prefill_tokens == counted
     await gateway.send(abort=worker_pb2.Abort(request_ids=["answer"]))
     await gateway.close()
 
 
-async def work_of(gateway: Gateway) -> worker_pb2.Work:
-    await gateway.send(ping=worker_pb2.Ping(nonce=1))
-    return (await gateway.read_next("pong")).pong.load.work
+async def work_of(
+    gateway: Gateway, num_decode_tokens: int = 0, num_mixed_prefill_tokens: int = 0
+) -> worker_pb2.Work:
+    """Once so much is counted: an answer may be there before its last step is."""
+    while True:
+        await gateway.send(ping=worker_pb2.Ping(nonce=1))
+        work = (await gateway.read_next("pong")).pong.load.work
+        if (
+            work.decode_tokens >= num_decode_tokens
+            and work.mixed_prefill_tokens >= num_mixed_prefill_tokens
+        ):
+            return work
 
 
 def test_a_dead_engine_ends_the_worker_with_one_line(worker: RunningWorker) -> None:
