@@ -285,10 +285,10 @@ async def test_its_work_is_counted(worker: RunningWorker) -> None:
 async def test_beside_an_answer_a_prompt_comes_in_pieces(worker: RunningWorker) -> None:
     gateway = Gateway(worker.member.address)
     await gateway.greet(worker.member.vllm_version)
-    await gateway.submit(
-        make_submit("answer", frames=[encode_request(range(10, 40), max_tokens=400)])
-    )
-    await gateway.read_next("step")
+    so_far = (await work_of(gateway)).decode_tokens
+    answer = encode_request(range(10, 40), max_tokens=400)
+    await gateway.submit(make_submit("answer", frames=[answer]))
+    await work_of(gateway, num_decode_tokens=so_far + 3)
     # How long a token takes is learned from the first one.
     for name, prompt in (("first", range(3000, 3300)), ("next", range(4000, 4300))):
         before = await work_of(gateway)
