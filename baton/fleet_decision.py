@@ -12,7 +12,7 @@ from baton.gateway_page import fetch, names_of, read
 from baton.status import size
 from baton.table import render
 
-WAYS = ("uncached tokens", "way", "requests", "TTFT", "ITL", "later than predicted")
+WAYS = ("uncached tokens", "way", "usual", "requests", "TTFT", "ITL", "later than predicted")
 WORKERS = (
     *("worker", "prefill", "a step", "decode step", "a sequence"),
     *("stall a token", "waiting", "KV free"),
@@ -22,6 +22,9 @@ PAIRS = ("from", "to", "bandwidth")
 
 @dataclass(frozen=True, slots=True)
 class Seen:
+    """Of prompts of one size that went one way; by default they go the usual one."""
+
+    is_usual: bool = False
     num_requests: int = 0
     ttft_seconds: float = 0.0
     itl_seconds: float = 0.0
@@ -109,6 +112,7 @@ def way_row(size_words: str, way: str, seen: Seen) -> tuple[str, ...]:
     return (
         f"up to {count(float(size_words))}",
         way,
+        "yes" if seen.is_usual else UNKNOWN,
         count(seen.num_requests),
         span(seen.ttft_seconds),
         span(seen.itl_seconds or None),

@@ -53,7 +53,10 @@ class FleetPages:
                 "itl_goal_seconds": decider.slo.itl_seconds,
                 "ttft_gain_seconds": decider.gain_seconds(),
                 "by_uncached_tokens": {
-                    str(size): {way.value: shown(seen) for way, seen in ways.items()}
+                    str(size): {
+                        way.value: shown(seen, way is decider.usual_way(size))
+                        for way, seen in ways.items()
+                    }
                     for size, ways in decider.seen.items()
                 },
                 "num_waiting": self._dispatcher.num_waiting,
@@ -103,8 +106,9 @@ class FleetPages:
         ]
 
 
-def shown(seen: Seen) -> dict[str, float]:
+def shown(seen: Seen, is_usual: bool) -> dict[str, float]:
     return {
+        "is_usual": is_usual,
         "num_requests": seen.number,
         "ttft_seconds": seen.ttft_seconds,
         "itl_seconds": seen.itl_seconds,

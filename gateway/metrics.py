@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from fleet.contact import Contact
 from gateway.request_life import Costs, Handoff, Outcome, RequestLife
-from gateway.routing.decider import Way
+from gateway.routing.way import Way
 from gateway.shared_metrics import Shared, shared_folder
 from gateway.worker_link import WorkerLink
 from proto import worker_pb2

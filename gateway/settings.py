@@ -14,8 +14,9 @@ from fleet.member import NAME
 from fleet.url import check_url
 from gateway.errors import StartError
 from gateway.request_life import Dispatch
-from gateway.routing.decider import Mode, Slo
+from gateway.routing.decider import Mode
 from gateway.routing.policy import read_policy
+from gateway.routing.way import Slo
 from gateway.timeouts import Timeouts
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from gateway.routing.decider import Way
 from gateway.routing.explanation import Explanation, Explanations
 from gateway.routing.lanes import Waiting
 from gateway.routing.placement import Placement
 from gateway.routing.profile import Choice
 from gateway.routing.router import Router
+from gateway.routing.way import Way
 
 # For who has waited so long for room to be decoded in, room is kept.
 PATIENCE_SECONDS = 5.0

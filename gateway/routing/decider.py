@@ -2,7 +2,8 @@
 
 Both ways are predicted for every request. What the predictions were worth is learned from what
 came of them, by way and size of the prompt, and a small control share takes the other way so
-that this stays known.
+that this stays known. Prompts of a size have a usual way: the one that costs less where nobody
+waits. A request leaves it where the other way costs much less now.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gateway.routing.way import Forecast, Slo, Way
+
 LEARNING = 0.2
 OUTPUTS_LEARNING = 0.05
 # Tokens of an answer, until some have ended.
@@ -21,12 +24,18 @@ GUESSED_OUTPUTS = 128.0
 NEAR = 2
 # What a correction leaves of a prediction.
 LEAST_SHARE = 0.2
-# Of the control share, what stays however much it costs.
-LEAST_CONTROL = 0.25
-# Shorter times are all alike.
-LEAST_SECONDS = 1e-4
-# What is missed of a goal, as a share of it, counts so many times as much.
-EXCESS = 100.0
+# What control adds to the cost of all requests, at most, as a share of it; but some of the control
+# share stays however much it costs.
+CONTROL_COST = 0.01
+LEAST_CONTROL = 0.1
+# A way that was seen fewer times, of sizes that are near, is tried by this share of the requests.
+KNOWN = 3
+TRIAL_SHARE = 0.125
+# Hand-off becomes usual where the other way costs so many times as much.
+WORTH = 1.1
+USUAL_LEARNING = 0.05
+# A request leaves the usual way where that costs so many times as much as the other.
+MUCH = 1.5
 
 
 class Mode(StrEnum):
@@ -35,35 +44,9 @@ class Mode(StrEnum):
     AUTO = "auto"
 
 
-class Way(StrEnum):
-    REMOTE = "remote"  # a prefill worker computes the prompt
-    LOCAL = "local"  # the decode worker does
-
-
-@dataclass(frozen=True, slots=True)
-class Slo:
-    """Goals: to the first token, and from one to the next."""
-
-    ttft_seconds: float = 2.0
-    itl_seconds: float = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """Of one way. `itl_seconds`: the mean time between two tokens where it is decoded, with what
-    all streams there lose to this prompt; `gap_seconds`: the longest gap that it puts into them.
-    """
-
-    ttft_seconds: float
-    itl_seconds: float
-    gap_seconds: float = 0.0
-
-
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`costs`: of each way that there is; 2 if it is the better one in TTFT and ITL, and meets the
-    goals.
-    """
+    """`costs`: of each way that there is, by the goals."""
 
     way: Way
     is_control: bool = False
@@ -98,10 +81,29 @@ class Seen:
         self.itl_seconds += share * (seconds - self.itl_seconds)
 
 
+@dataclass(slots=True)
+class Usual:
+    """The way of most prompts of one size, by what each costs without waiting: means that
+    forget.
+    """
+
+    way: Way = Way.LOCAL
+    number: int = 0
+    remote_cost: float = 0.0
+    local_cost: float = 0.0
+
+    def learn(self, remote_cost: float, local_cost: float) -> None:
+        self.number += 1
+        share = max(USUAL_LEARNING, 1 / self.number)
+        self.remote_cost += share * (remote_cost - self.remote_cost)
+        self.local_cost += share * (local_cost - self.local_cost)
+        worth = 1.0 if self.way is Way.REMOTE else WORTH
+        self.way = Way.REMOTE if self.local_cost > worth * self.remote_cost else Way.LOCAL
+
+
 class Decider:
     """`control_share` of the requests that could go either way take the other one; fewer where
-    that costs much, so that all of them together add about this share to what requests cost, but
-    never less than a quarter of it.
+    that costs much, but never less than a tenth of it.
     """
 
     def __init__(
@@ -116,20 +118,24 @@ class Decider:
         self.control_share = control_share
         self._random = random.Random(seed)
         self._seen: dict[int, dict[Way, Seen]] = defaultdict(lambda: {way: Seen() for way in Way})
+        self._usual: dict[int, Usual] = {}
         self.typical_outputs = GUESSED_OUTPUTS
 
     def decide(self, num_tokens: int, forecasts: Mapping[Way, Forecast]) -> Verdict:
         """`num_tokens` of the prompt are cached nowhere; one forecast at least."""
         size = size_of(num_tokens)
-        costs = self._costs(size, forecasts)
+        costs = {
+            way: self.slo.cost(self._ttft(size, way, each), each) for way, each in forecasts.items()
+        }
         if len(costs) == 1 or self.mode is not Mode.AUTO:
             wanted = Way.LOCAL if self.mode is Mode.NEVER else Way.REMOTE
             way = wanted if wanted in costs else next(iter(costs))
             return Verdict(way, False, size, forecasts, costs)
-        way = min(costs, key=costs.__getitem__)
-        other = Way.LOCAL if way is Way.REMOTE else Way.REMOTE
-        is_control = self._random.random() < self._control_share(costs[way], costs[other])
-        return Verdict(other if is_control else way, is_control, size, forecasts, costs)
+        way = self._usual_way(size, forecasts)
+        if costs[way] > MUCH * costs[way.other]:
+            way = way.other
+        is_control = self._random.random() < self._control_share(size, way, costs)
+        return Verdict(way.other if is_control else way, is_control, size, forecasts, costs)
 
     def observe(self, verdict: Verdict, ttft_seconds: float) -> None:
         """What came of it."""
@@ -161,9 +167,38 @@ class Decider:
                 weight += number
         return saved / weight if weight else None
 
-    def _control_share(self, cost: float, other_cost: float) -> float:
-        more = other_cost - cost
-        return self.control_share * (max(LEAST_CONTROL, min(1.0, cost / more)) if more > 0 else 1.0)
+    def usual_way(self, num_tokens: int) -> Way | None:
+        """Of prompts of that size; None if there was none."""
+        usual = self._usual.get(size_of(num_tokens))
+        return usual.way if usual else None
+
+    def _usual_way(self, size: int, forecasts: Mapping[Way, Forecast]) -> Way:
+        usual = self._usual.setdefault(size, Usual())
+        costs = {
+            way: self.slo.cost(self._ttft(size, way, each, each.wait_seconds), each, excess=0)
+            for way, each in forecasts.items()
+        }
+        usual.learn(costs[Way.REMOTE], costs[Way.LOCAL])
+        return usual.way
+
+    def _ttft(self, size: int, way: Way, forecast: Forecast, wait_seconds: float = 0.0) -> float:
+        """With so much less to wait for; as corrected by what was seen."""
+        seconds = max(0.0, forecast.ttft_seconds - wait_seconds)
+        like = self._like(size, way)
+        return like.corrected(seconds) if like else seconds
+
+    def _control_share(self, size: int, way: Way, costs: Mapping[Way, float]) -> float:
+        """Of the requests that would go this way, those that take the other."""
+        if self.control_share and self._number_near(size, way.other) < KNOWN:
+            return max(self.control_share, TRIAL_SHARE)
+        cost, more = costs[way], costs[way.other] - costs[way]
+        least = LEAST_CONTROL * self.control_share
+        return min(self.control_share, max(least, CONTROL_COST * cost / more if more > 0 else 1.0))
+
+    def _number_near(self, size: int, way: Way) -> int:
+        return sum(
+            seen[way].number for near, seen in self._seen.items() if abs(near - size) <= NEAR
+        )
 
     def _like(self, size: int, way: Way) -> Seen | None:
         """What has been seen of this way: of this size, or of one that is near; None if nothing
@@ -173,30 +208,6 @@ class Decider:
             if abs(near - size) <= NEAR and (seen := self._seen[near][way]).number:
                 return seen
         return None
-
-    def _costs(self, size: int, forecasts: Mapping[Way, Forecast]) -> dict[Way, float]:
-        """TTFT and ITL, each as a multiple of what the better way forecasts, and what goals are
-        missed by.
-        """
-        ttft = {way: self._ttft(size, way, each) for way, each in forecasts.items()}
-        least_ttft = max(LEAST_SECONDS, min(ttft.values()))
-        least_itl = max(LEAST_SECONDS, min(each.itl_seconds for each in forecasts.values()))
-        return {
-            way: ttft[way] / least_ttft
-            + each.itl_seconds / least_itl
-            + excess(ttft[way] / self.slo.ttft_seconds)
-            + excess(max(each.itl_seconds, each.gap_seconds) / self.slo.itl_seconds)
-            for way, each in forecasts.items()
-        }
-
-    def _ttft(self, size: int, way: Way, forecast: Forecast) -> float:
-        like = self._like(size, way)
-        return like.corrected(forecast.ttft_seconds) if like else forecast.ttft_seconds
-
-
-def excess(share_of_goal: float) -> float:
-    """What is beyond the goal counts much more."""
-    return EXCESS * max(0.0, share_of_goal - 1)
 
 
 def size_of(num_tokens: int) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from gateway.request import Request
 from gateway.routing.binder import PATIENCE_SECONDS, Binder
-from gateway.routing.decider import Verdict, Way
+from gateway.routing.decider import Verdict
 from gateway.routing.explanation import Explanations
 from gateway.routing.fleet_table import FleetTable
 from gateway.routing.hits import Hits, NoHits
@@ -24,6 +24,7 @@ from gateway.routing.room import Room
 from gateway.routing.router import Plan, Router
 from gateway.routing.scene import Query
 from gateway.routing.takeover import may_go, taken_over, way_of
+from gateway.routing.way import Way
 
 # Of a lane, how many are tried when those before them lack room where they would be decoded.
 MAX_TRIED = 8

@@ -28,6 +28,8 @@ class PairTable:
     def __init__(self) -> None:
         self._rates: NDArray[np.float32] = np.zeros((0, 0), np.float32)
         self._latest: deque[float] = deque(maxlen=MAX_LATEST)
+        # Pairs without a limit that were held up the last time, with what that would make it.
+        self._suspects: dict[tuple[int, int], float] = {}
 
     def observe(
         self,
@@ -37,24 +39,33 @@ class PairTable:
         prefill_seconds: float,
         late_seconds: float,
     ) -> None:
-        """KV was moved while it was computed, and was there `late_seconds` after that."""
+        """KV was moved while it was computed, and was there `late_seconds` after that.
+
+        Once is no proof: the target may have been busy. What held nothing up says something only
+        where the link was taken to be slower than that.
+        """
         if num_bytes <= 0 or prefill_seconds <= 0:
             return
         self._reach(max(source, target))
-        known = float(self._rates[source, target])
+        pair = source, target
+        own = float(self._rates[pair])
         seen = num_bytes / (prefill_seconds + max(0.0, late_seconds))
-        if late_seconds > max(HELD_UP_SECONDS, HELD_UP_SHARE * prefill_seconds):
-            is_first = not known or known == UNLIMITED
-            rate = seen if is_first else known + LEARNING * (seen - known)
-        elif known and known != UNLIMITED:
-            rate = max(RELIEF * known, seen)
-        else:
-            rate = UNLIMITED
-        self._rates[source, target] = rate
-        self._latest.append(rate)
+        limit = self._suspects.get(pair, own or self._typical())
+        if is_held_up(late_seconds, prefill_seconds):
+            if own not in (0, UNLIMITED):
+                self._learn(pair, own + LEARNING * (seen - own))
+            elif pair in self._suspects:
+                self._learn(pair, max(limit, seen))
+            else:
+                self._suspects[pair] = seen
+        elif is_held_up(num_bytes / limit - prefill_seconds, prefill_seconds):
+            self._learn(pair, max(RELIEF * own, seen) if own else UNLIMITED)
+        elif limit == UNLIMITED:
+            self._learn(pair, UNLIMITED)
 
     def forget(self, row: int) -> None:
         """Another worker has the row."""
+        self._suspects = {pair: rate for pair, rate in self._suspects.items() if row not in pair}
         if row < len(self._rates):
             self._rates[row] = 0
             self._rates[:, row] = 0
@@ -66,10 +77,8 @@ class PairTable:
         """
         size = len(num_bytes)
         self._reach(max(source, size - 1))
-        if not self._latest:
-            return np.zeros(size)
         rates = self._rates[source, :size].astype(float)
-        rates = np.where(rates > 0, rates, median(self._latest))
+        rates = np.where(rates > 0, rates, self._typical())
         late: Floats = np.maximum(0.0, num_bytes / rates - prefill_seconds)
         return late
 
@@ -84,9 +93,21 @@ class PairTable:
         for source, target in np.argwhere(self._rates).tolist():
             yield source, target, self.rate(source, target)
 
+    def _learn(self, pair: tuple[int, int], rate: float) -> None:
+        self._suspects.pop(pair, None)
+        self._rates[pair] = rate
+        self._latest.append(rate)
+
+    def _typical(self) -> float:
+        return median(self._latest) if self._latest else UNLIMITED
+
     def _reach(self, row: int) -> None:
         size = len(self._rates)
         if row >= size:
             grown = np.zeros((2 * (row + 1), 2 * (row + 1)), np.float32)
             grown[:size, :size] = self._rates
             self._rates = grown
+
+
+def is_held_up(late_seconds: float, prefill_seconds: float) -> bool:
+    return late_seconds > max(HELD_UP_SECONDS, HELD_UP_SHARE * prefill_seconds)

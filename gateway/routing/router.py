@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from gateway.routing.columns import Flags
-from gateway.routing.decider import Decider, Forecast, Verdict, Way
+from gateway.routing.decider import Decider, Verdict
 from gateway.routing.filters import has_capacity
 from gateway.routing.fleet_table import FleetTable
 from gateway.routing.pair_table import PairTable
@@ -13,6 +13,7 @@ from gateway.routing.policy import POLICIES, RoutingPolicy
 from gateway.routing.profile import Choice, Profile
 from gateway.routing.scene import Query, Scene
 from gateway.routing.sessions import Residency
+from gateway.routing.way import Forecast, Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class Router:
         num_streams = max(0.0, float(running))
         lost = num_streams * num_tokens * per_token / self.decider.typical_outputs
         gap = step + (chunk * per_token if num_streams else 0.0)
-        return Forecast(ttft, step + lost, gap)
+        return Forecast(ttft, step + lost, gap, float(scene.wait_seconds[row]))
 
     def _remote_forecast(self, scene: Scene, row: int) -> Forecast:
         seconds = float(scene.compute_seconds[row])
@@ -127,7 +128,8 @@ class Router:
         late = float(paired.late_seconds[targets].min())
         step = float(scene.step_seconds[targets].min())
         # The last token of the prompt is computed where it is decoded.
-        return Forecast(float(scene.ready_seconds[row]) + late + step, step, step)
+        ttft = float(scene.ready_seconds[row]) + late + step
+        return Forecast(ttft, step, step, float(scene.wait_seconds[row]))
 
     def _plan_of(self, scene: Scene, choice: Choice, verdict: Verdict) -> Plan:
         row = choice.row

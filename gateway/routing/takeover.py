@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gateway.routing.decider import Mode, Verdict, Way
+from gateway.routing.decider import Mode, Verdict
 from gateway.routing.fleet_table import FleetTable
 from gateway.routing.lanes import Waiting
 from gateway.routing.router import Router
+from gateway.routing.way import Way
 
 # A worker without work takes over what costs it more than its own worker by less than this share
 # of the time that is saved.

@@ -21,7 +21,7 @@ DECISION: dict[str, Any] = {
             "local": {**SEEN, "num_requests": 0},
         },
         "4096": {
-            "remote": {**SEEN, "later_than_predicted_seconds": -0.2},
+            "remote": {**SEEN, "later_than_predicted_seconds": -0.2, "is_usual": True},
             "local": {**SEEN, "num_requests": 3, "itl_seconds": 0.0},
         },
     },
@@ -58,10 +58,10 @@ def test_both_ways_workers_and_pairs(capsys: pytest.CaptureFixture[str]) -> None
     )
     assert lines[1] == "Hand-off saves 85 ms of TTFT a request"
     assert lines[3:7] == [
-        "uncached tokens  way     requests  TTFT    ITL    later than predicted",
-        "up to 256        remote  12        120 ms  35 ms  +12 ms",
-        "up to 4,096      remote  12        120 ms  35 ms  -200 ms",
-        "up to 4,096      local   3         120 ms  -      -",
+        "uncached tokens  way     usual  requests  TTFT    ITL    later than predicted",
+        "up to 256        remote  -      12        120 ms  35 ms  +12 ms",
+        "up to 4,096      remote  yes    12        120 ms  35 ms  -200 ms",
+        "up to 4,096      local   -      3         120 ms  -      -",
     ]
     assert [re.split("  +", line) for line in lines[8:11]] == [
         [

@@ -134,6 +134,7 @@ async def test_what_was_measured_of_both_ways() -> None:
     found = await Pages(desk).ask("decision")
     assert found["by_uncached_tokens"]["128"]["remote"]["num_requests"] == 1
     assert found["by_uncached_tokens"]["128"]["remote"]["ttft_seconds"] == 0.4
+    assert found["by_uncached_tokens"]["128"]["remote"]["is_usual"] is False
     assert found["by_uncached_tokens"]["128"]["local"]["num_requests"] == 0
 
 
@@ -154,7 +155,8 @@ async def test_what_each_worker_can_do_and_who_waits() -> None:
 async def test_links_that_are_known_limits_and_those_that_never_were() -> None:
     desk = Desk(make_fleet("d1 d2", "p1"))
     rows, pairs = desk.table.rows, desk.dispatcher.router.pairs
-    pairs.observe(rows["p1"], rows["d1"], 1e6, 0.5, 1.5)
+    for _ in range(2):
+        pairs.observe(rows["p1"], rows["d1"], 1e6, 0.5, 1.5)
     pairs.observe(rows["p1"], rows["d2"], 1e6, 0.5, 0.0)
     found = await Pages(desk).ask("decision")
     assert found["pairs"] == [

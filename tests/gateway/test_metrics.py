@@ -11,7 +11,8 @@ import pytest
 
 from gateway.metrics import GatewayMetrics
 from gateway.request_life import Costs, RequestLife
-from gateway.routing.decider import Verdict, Way
+from gateway.routing.decider import Verdict
+from gateway.routing.way import Way
 from tests.gateway.builders import make_life, make_request, make_ticket
 
 GAUGES = """

@@ -9,7 +9,7 @@ import numpy as np
 from fleet.tier import BlockKeys
 from gateway.request import Request
 from gateway.routing.columns import Floats
-from gateway.routing.decider import Decider, Mode, Slo, Verdict, Way
+from gateway.routing.decider import Decider, Mode, Verdict
 from gateway.routing.dispatcher import Dispatcher
 from gateway.routing.fleet_table import FleetTable
 from gateway.routing.hits import Hits
@@ -19,6 +19,7 @@ from gateway.routing.placement import Placement
 from gateway.routing.policy import POLICIES, RoutingPolicy
 from gateway.routing.router import Router
 from gateway.routing.scene import Query, Scene
+from gateway.routing.way import Slo, Way
 from gateway.worker_ledger import Booking, WorkerLedger
 from proto import worker_pb2
 from tests.gateway.builders import make_worker

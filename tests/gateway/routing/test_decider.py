@@ -5,17 +5,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.routing.decider import (
+    CONTROL_COST,
     GUESSED_OUTPUTS,
+    KNOWN,
+    LEAST_CONTROL,
     LEAST_SHARE,
+    MUCH,
+    WORTH,
     Decider,
-    Forecast,
     Mode,
-    Slo,
     Verdict,
-    Way,
-    excess,
     size_of,
 )
+from gateway.routing.way import Forecast, Slo, Way
 
 REMOTE, LOCAL = Way.REMOTE, Way.LOCAL
 
@@ -67,30 +69,82 @@ def test_what_running_streams_lose_is_weighed(itl: float, gap: float, way: Way) 
     assert make_decider().decide(1000, ways).way is way
 
 
-def test_a_goal_that_is_missed_costs_more_than_one_that_is_met_with_ease() -> None:
-    assert excess(0.5) == excess(1.0) == 0
-    assert excess(1.5) == pytest.approx(50)
-    ways = {REMOTE: Forecast(2.5, 0.01), LOCAL: Forecast(1.9, 0.15)}
-    assert make_decider().decide(1000, ways).way is LOCAL
+def settle(decider: Decider, remote: float, local: float, number: int = 100) -> Way | None:
+    """The usual way after so many requests."""
+    for _ in range(number):
+        decider.decide(1000, forecasts(remote, local))
+    return decider.usual_way(1000)
+
+
+def test_hand_off_becomes_usual_where_it_is_clearly_better_and_stays_as_long_as_it_is() -> None:
+    decider = make_decider()
+    assert decider.usual_way(1000) is None
+    assert settle(decider, 1.0, 0.5 * (1 + WORTH)) is LOCAL
+    assert settle(decider, 1.0, 1.1 * WORTH) is REMOTE
+    assert settle(decider, 1.0, 0.5 * (1 + WORTH)) is REMOTE
+    assert settle(decider, 1.0, 0.9) is LOCAL
+    assert decider.usual_way(100) is None
+
+
+def test_a_request_leaves_the_usual_way_only_where_the_other_costs_much_less() -> None:
+    decider = make_decider()
+    settle(decider, 1.0, 1.5)
+    assert decider.decide(1000, forecasts(0.98 * MUCH, 1.0)).way is REMOTE
+    assert decider.decide(1000, forecasts(1.02 * MUCH, 1.0)).way is LOCAL
+    assert decider.decide(1000, forecasts(2.05, 1.95)).way is LOCAL, "one meets the goal"
+    assert decider.usual_way(1000) is REMOTE
+
+
+def test_waiting_makes_no_way_usual() -> None:
+    decider = make_decider()
+    ways = {REMOTE: Forecast(1.5, 0.02, wait_seconds=0.7), LOCAL: Forecast(1.2, 0.02)}
+    assert {decider.decide(1000, ways).way for _ in range(100)} == {REMOTE}
+
+
+def see_both(decider: Decider) -> None:
+    """Both ways often enough, just as forecast."""
+    for way, ttft in ((REMOTE, 1.0), (LOCAL, 1.15)):
+        verdict = Verdict(way, size=size_of(1000), forecasts=forecasts(ttft, ttft))
+        for _ in range(KNOWN):
+            decider.observe(verdict, ttft)
 
 
 def test_the_control_share_takes_the_other_way() -> None:
     decider = make_decider(control_share=0.05)
-    verdicts = [decider.decide(1000, forecasts()) for _ in range(4000)]
+    see_both(decider)
+    ways = {REMOTE: Forecast(1.0, 0.02), LOCAL: Forecast(1.15, 0.02)}
+    verdicts = [decider.decide(1000, ways) for _ in range(4000)]
     controls = [verdict for verdict in verdicts if verdict.is_control]
     assert len(controls) == pytest.approx(200, rel=0.2)
     assert {verdict.way for verdict in controls} == {LOCAL}
     assert {verdict.way for verdict in verdicts if not verdict.is_control} == {REMOTE}
 
 
-def test_control_adds_about_its_share_to_what_requests_cost() -> None:
+@pytest.mark.parametrize(
+    ("local", "expected"),
+    [
+        pytest.param(0.3, CONTROL_COST / 2, id="three times as much"),
+        pytest.param(1.9, LEAST_CONTROL * 0.05, id="a floor"),
+    ],
+)
+def test_control_adds_little_to_what_requests_cost(local: float, expected: float) -> None:
     decider = make_decider(control_share=0.05)
-    ways = {REMOTE: Forecast(0.1, 0.02), LOCAL: Forecast(0.5, 0.02)}
-    verdicts = [decider.decide(1000, ways) for _ in range(8000)]
-    cost, other = verdicts[0].costs[REMOTE], verdicts[0].costs[LOCAL]
+    see_both(decider)
+    ways = {REMOTE: Forecast(0.1, 0.02), LOCAL: Forecast(local, 0.02)}
+    verdicts = [decider.decide(1000, ways) for _ in range(20_000)]
     share = sum(verdict.is_control for verdict in verdicts) / len(verdicts)
-    assert share > 0
-    assert share * (other - cost) == pytest.approx(0.05 * cost, rel=0.3)
+    assert share == pytest.approx(expected, rel=0.3)
+
+
+def test_a_way_that_is_hardly_known_is_tried_more_often() -> None:
+    decider = make_decider(control_share=0.001)
+    ways = {REMOTE: Forecast(0.1, 0.02), LOCAL: Forecast(1.9, 0.02)}
+    tried = 0
+    for _ in range(200):
+        verdict = decider.decide(1000, ways)
+        decider.observe(verdict, ways[verdict.way].ttft_seconds)
+        tried += verdict.is_control
+    assert tried == pytest.approx(KNOWN, abs=1)
 
 
 def test_a_size_that_was_never_seen_is_corrected_like_its_neighbour() -> None:
@@ -118,8 +172,8 @@ def test_predictions_that_are_off_by_a_factor_are_corrected(factor: float) -> No
     assert seen.number == 50
     assert seen.ttft_seconds == pytest.approx(factor)
     assert seen.corrected(1.0) == pytest.approx(factor, rel=0.01)
-    cost = factor / min(factor, 2.0) + 1 + excess(factor / 2.0)
-    assert decider.decide(1000, forecasts()).costs[REMOTE] == pytest.approx(cost, rel=0.01)
+    cost = Slo().cost(factor, Forecast(factor, 0.02))
+    assert decider.decide(1000, forecasts()).costs[REMOTE] == pytest.approx(cost, rel=0.05)
 
 
 def test_corrections_leave_something_of_a_prediction() -> None:
@@ -195,13 +249,13 @@ times = st.floats(0, 1e4)
 
 
 @given(st.integers(0, 1 << 20), times, times, times, times, st.floats(0, 1))
-def test_the_cheaper_way_is_taken_whatever_was_seen(
+def test_no_way_is_taken_that_costs_much_more_whatever_was_seen(
     num_tokens: int, remote: float, local: float, gap: float, seen: float, share: float
 ) -> None:
     decider = Decider(Mode.AUTO, Slo(), share, seed=1)
     ways = {REMOTE: Forecast(remote, gap), LOCAL: Forecast(local, gap)}
     decider.observe(decider.decide(num_tokens, ways), seen)
     verdict = decider.decide(num_tokens, ways)
-    other = LOCAL if verdict.way is REMOTE else REMOTE
-    assert all(each >= 0 for each in verdict.costs.values())
-    assert (verdict.costs[verdict.way] <= verdict.costs[other]) or verdict.is_control
+    assert all(each > 0 for each in verdict.costs.values())
+    cost, other = verdict.costs[verdict.way], verdict.costs[verdict.way.other]
+    assert cost <= MUCH * other or verdict.is_control

@@ -12,10 +12,11 @@ from fleet.block_replica import BlockReplica
 from fleet.prefix_index import PrefixIndex
 from gateway.routing.binder import PATIENCE_SECONDS
 from gateway.routing.booked import Booked
-from gateway.routing.decider import Mode, Way
+from gateway.routing.decider import Mode
 from gateway.routing.fleet_table import FleetTable
 from gateway.routing.prompt_hits import PromptHits
 from gateway.routing.room import AHEAD_SECONDS
+from gateway.routing.way import Way
 from tests.gateway.builders import make_report, make_worker
 from tests.gateway.routing.builders import Desk, make_fleet, make_prompt, told
 from tests.proto.builders import FLOAT_LAYOUT
@@ -288,7 +289,8 @@ def test_the_pair_with_the_faster_link_is_preferred() -> None:
     rows, pairs = table.rows, desk.dispatcher.router.pairs
     num_bytes = 1000 * table.facts(0).layout.bytes_per_token
     for _ in range(5):
-        pairs.observe(rows["p1"], rows["d1"], num_bytes, 1.0, 5.0)
+        for _ in range(2):
+            pairs.observe(rows["p1"], rows["d1"], num_bytes, 1.0, 5.0)
         pairs.observe(rows["p1"], rows["d2"], num_bytes, 1.0, 0.0)
     for number in range(4):
         desk.add(make_prompt(f"r{number}", 100))
@@ -573,7 +575,8 @@ def test_a_worker_does_not_inherit_the_links_of_the_one_before_it() -> None:
     desk = Desk(table, Mode.ALWAYS)
     source, target = table.rows["p1"], table.rows["d1"]
     pairs = desk.dispatcher.router.pairs
-    pairs.observe(source, target, 1e6, 1.0, 9.0)
+    for _ in range(2):
+        pairs.observe(source, target, 1e6, 1.0, 9.0)
     table.remove("p1")
     table.put(make_worker("p9", can_prefill=True), is_usable=True)
     assert table.rows["p9"] == source

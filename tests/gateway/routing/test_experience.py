@@ -4,7 +4,8 @@ import pytest
 
 from gateway.errors import WorkerFull
 from gateway.request_book import RequestBook
-from gateway.routing.decider import Mode, Way
+from gateway.routing.decider import Mode
+from gateway.routing.way import Way
 from tests.gateway.builders import TICKETS, TIMEOUTS, make_report
 from tests.gateway.routing.builders import Desk, make_fleet, make_prompt
 
@@ -44,7 +45,8 @@ def test_a_hand_off_in_time_shows_no_limit_of_its_link() -> None:
 
 def test_a_hand_off_that_is_late_shows_what_its_link_can_do() -> None:
     book = make_book()
-    serve(book, "a", 4.01)
+    for name in "ab":
+        serve(book, name, 4.01)
     per_token = book.dispatcher.table.facts(0).layout.bytes_per_token
     assert link(book) == pytest.approx(1000 * per_token / 4, rel=0.05)
 

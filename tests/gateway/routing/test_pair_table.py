@@ -14,6 +14,14 @@ def late(pairs: PairTable, source: int, num_bytes: float, seconds: float = 1.0) 
     return found
 
 
+def hold_up(
+    pairs: PairTable, source: int, target: int, num_bytes: float, prefill: float, late: float
+) -> None:
+    """Twice: once is no proof."""
+    for _ in range(2):
+        pairs.observe(source, target, num_bytes, prefill, late)
+
+
 def test_nothing_is_late_as_long_as_nothing_is_known() -> None:
     pairs = PairTable()
     assert late(pairs, 5, 1e12) == [0, 0, 0]
@@ -22,7 +30,7 @@ def test_nothing_is_late_as_long_as_nothing_is_known() -> None:
 
 def test_a_throttled_link_is_learned() -> None:
     pairs = PairTable()
-    pairs.observe(0, 1, 300 * MB, 1.0, 2.0)
+    hold_up(pairs, 0, 1, 300 * MB, 1.0, 2.0)
     pairs.observe(0, 2, 300 * MB, 1.0, 0.0)
     assert pairs.rate(0, 1) == pytest.approx(100 * MB)
     assert late(pairs, 0, 300 * MB)[1:] == [pytest.approx(2.0), 0.0]
@@ -30,9 +38,22 @@ def test_a_throttled_link_is_learned() -> None:
     assert late(pairs, 0, 300 * MB, 3.0)[1] == pytest.approx(0, abs=1e-6)
 
 
+def test_held_up_once_is_no_proof() -> None:
+    pairs = PairTable()
+    pairs.observe(0, 1, 100 * MB, 0.1, 0.9)
+    assert late(pairs, 0, 100 * MB)[1] == 0
+    pairs.observe(0, 1, 100 * MB, 0.1, 0.0)
+    pairs.observe(0, 1, 100 * MB, 0.1, 0.9)
+    assert late(pairs, 0, 100 * MB)[1] == 0
+    # A small prompt that is in time says nothing.
+    pairs.observe(0, 1, MB / 10, 0.1, 0.0)
+    pairs.observe(0, 1, 100 * MB, 0.1, 0.7)
+    assert pairs.rate(0, 1) == pytest.approx(125 * MB)
+
+
 def test_a_link_is_one_way() -> None:
     pairs = PairTable()
-    pairs.observe(0, 1, 300 * MB, 1.0, 2.0)
+    hold_up(pairs, 0, 1, 300 * MB, 1.0, 2.0)
     assert pairs.rate(1, 0) == 0
 
 
@@ -45,7 +66,7 @@ def test_a_link_that_was_in_time_limits_no_smaller_prompt_and_no_larger() -> Non
 def test_an_unknown_pair_is_like_the_middle_one() -> None:
     pairs = PairTable()
     for target, seconds in ((3, 1.0), (4, 2.0), (5, 4.0)):
-        pairs.observe(0, target, 100 * MB, 1e-6, seconds)
+        hold_up(pairs, 0, target, 100 * MB, 1e-6, seconds)
     assert late(pairs, 1, 100 * MB, 0.0) == pytest.approx([2.0, 2.0, 2.0], rel=0.01)
 
 
@@ -55,6 +76,16 @@ def test_a_link_that_recovers_is_believed_in_again() -> None:
     for _ in range(20):
         pairs.observe(0, 1, 100 * MB, 1.0, 0.0)
     assert late(pairs, 0, 100 * MB)[1] == 0
+
+
+def test_small_transfers_in_time_say_nothing_of_a_slow_link() -> None:
+    pairs = PairTable()
+    hold_up(pairs, 0, 1, 100 * MB, 0.1, 0.9)
+    for target in (1, 2):
+        pairs.observe(0, target, MB / 10, 0.001, 0.001)
+    assert pairs.rate(0, 1) == pytest.approx(100 * MB)
+    assert pairs.rate(0, 2) == 0
+    assert late(pairs, 0, 100 * MB, 0.0)[1:] == pytest.approx([1.0, 1.0])
 
 
 def test_one_slow_transfer_among_fast_ones_counts_for_a_part() -> None:
@@ -75,7 +106,7 @@ def test_what_cannot_be_measured_is_not_learned(num_bytes: float, seconds: float
 def test_a_row_that_another_worker_has_is_forgotten_both_ways() -> None:
     pairs = PairTable()
     for source, target in ((0, 1), (1, 2), (2, 0)):
-        pairs.observe(source, target, MB, 0.1, 1.0)
+        hold_up(pairs, source, target, MB, 0.1, 1.0)
     pairs.forget(1)
     pairs.forget(5000)
     assert [pairs.rate(0, 1), pairs.rate(1, 2)] == [0, 0]
@@ -84,6 +115,6 @@ def test_a_row_that_another_worker_has_is_forgotten_both_ways() -> None:
 
 def test_it_keeps_what_it_knows_when_it_grows() -> None:
     pairs = PairTable()
-    pairs.observe(0, 1, MB, 0.1, 0.9)
-    pairs.observe(500, 700, MB, 0.1, 0.9)
+    hold_up(pairs, 0, 1, MB, 0.1, 0.9)
+    hold_up(pairs, 500, 700, MB, 0.1, 0.9)
     assert pairs.rate(0, 1) == pairs.rate(500, 700) == pytest.approx(MB)

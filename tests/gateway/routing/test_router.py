@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 
 from gateway.routing.booked import Booked
-from gateway.routing.decider import Decider, Mode, Slo, Verdict, Way
+from gateway.routing.decider import Decider, Mode, Verdict
 from gateway.routing.fleet_table import FleetTable
 from gateway.routing.policy import POLICIES
 from gateway.routing.router import Router
+from gateway.routing.way import Slo, Way
 from tests.gateway.builders import Fleet, make_worker
 from tests.gateway.routing.builders import make_fleet, make_query, told
 from tests.proto.builders import FLOAT_LAYOUT

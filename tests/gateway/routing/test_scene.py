@@ -41,7 +41,8 @@ def test_kv_is_late_by_what_the_target_lacks() -> None:
     pairs, rows = PairTable(), table.rows
     per_token = table.facts(0).layout.bytes_per_token
     for key in ("d1", "d2"):
-        pairs.observe(rows["p1"], rows[key], 1000 * per_token, 1e-6, 2.0)
+        for _ in range(2):
+            pairs.observe(rows["p1"], rows[key], 1000 * per_token, 1e-6, 2.0)
     query = make_query(table, 1000, cached={"d2": 750})
     late = by_key(table, make_scene(table, query, pairs, source="p1").late_seconds)
     assert late["d1"] == pytest.approx(2.0, rel=0.01)

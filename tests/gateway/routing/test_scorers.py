@@ -88,7 +88,8 @@ def test_a_pair_with_a_slow_link_is_worth_less() -> None:
     pairs = PairTable()
     rows = table.rows
     num_bytes = 1000 * table.facts(0).layout.bytes_per_token
-    pairs.observe(rows["p1"], rows["d1"], num_bytes, 0.1, 0.9)
+    for _ in range(2):
+        pairs.observe(rows["p1"], rows["d1"], num_bytes, 0.1, 0.9)
     pairs.observe(rows["p1"], rows["d2"], num_bytes, 0.1, 0.0)
     scene = make_scene(table, pairs=pairs, source="p1", source_seconds=0.1)
     low, high = scores("pair", scene, "d1 d2")

@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 
 from gateway.routing.booked import Booked
-from gateway.routing.decider import Decider, Mode, Slo
+from gateway.routing.decider import Decider, Mode
 from gateway.routing.dispatcher import MAX_TRIED
 from gateway.routing.fleet_table import FIRST_ROWS, FleetTable
 from gateway.routing.hits import NoHits
 from gateway.routing.router import Router
 from gateway.routing.takeover import taken_over
+from gateway.routing.way import Slo
 from proto import worker_pb2
 from tests.gateway.builders import make_worker
 from tests.gateway.routing.builders import (
