@@ -83,7 +83,7 @@ class GatewayMetrics:
         self._ways = Counter(
             "baton_requests_by_way",
             "Sequences by who computed the prompt, another worker or the decode worker; control: "
-            "those that took the worse way for comparison",
+            "those that took the other way for comparison",
             ["way", "control"],
             registry=self.registry,
         )

@@ -129,7 +129,7 @@ class Settings(BaseSettings):
         0.02,
         ge=0,
         le=0.5,
-        description="of the requests that could go either way, how many take the worse one, so "
+        description="of the requests that could go either way, how many take the other one, so "
         "that the gain stays known",
     )
     # Together no more than a ticket may be valid for.

@@ -138,7 +138,7 @@ class Session:
         self._mode = mode
         self._options = options
         self._study = study
-        # What goes the worse way for comparison may well compute more.
+        # What goes the other way for comparison may well compute more.
         self._flags = {"disaggregation": mode, "control-share": 0}
         self._gateways: tuple[Gateway, ...] = ()
 
