@@ -27,7 +27,9 @@ FleetName = Annotated[str, AfterValidator(check_fleet)]
 class StateSettings(BaseModel):
     """What every command needs."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
     state_dir: Path | None = Field(
         default=None,
@@ -174,7 +176,9 @@ class UpSettings(StateSettings):
 class CalibrateSettings(BaseModel):
     """What `baton sim calibrate` measures, and where the result goes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
     url: str = Field(
         default="http://127.0.0.1:8000", min_length=1, description="the gateway of a real fleet"

@@ -193,7 +193,11 @@ class RequestBook:
     def _start(self, life: RequestLife, placement: Placement, now: float) -> list[Action]:
         decode, prefill = placement.decode, placement.prefill
         costs = Costs(
-            placement.num_tokens, placement.seconds, placement.kv_tokens, placement.is_long
+            placement.num_tokens,
+            placement.seconds,
+            placement.kv_tokens,
+            placement.is_long,
+            placement.moved_tokens,
         )
         if life.submitted_at is None:
             self.dispatcher.counts.add(life.request.num_prompt_tokens, placement.num_tokens)

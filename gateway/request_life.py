@@ -63,12 +63,14 @@ class Handoff(StrEnum):
 class Costs:
     """What was predicted: tokens of the prompt to compute, the seconds that takes, and room in
     the decode worker's KV cache. `is_long`: more tokens than a step of the worker takes.
+    `moved_tokens`: of the prompt, whose KV is handed over.
     """
 
     num_tokens: int = 0
     seconds: float = 0.0
     kv_tokens: int = 0
     is_long: bool = False
+    moved_tokens: int = 0
 
 
 @dataclass(slots=True)

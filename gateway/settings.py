@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     __doc__ = HELP
 
     model_config = SettingsConfigDict(
+        allow_inf_nan=False,
         env_prefix="BATON_",
         cli_prog_name="python -m gateway",
         cli_kebab_case=True,

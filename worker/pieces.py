@@ -4,6 +4,8 @@ from __future__ import annotations
 
 # Of a step beside running answers, at least so much is for prompts: they must go on.
 LEAST_TOKENS = 16
+# Prompt tokens that take less cost nothing.
+LEAST_TOKEN_SECONDS = 1e-7
 LEARNING = 0.1
 
 
@@ -28,7 +30,9 @@ class Pieces:
     @property
     def tokens(self) -> int | None:
         """Of prompts, in one step; None if there is no goal, or nothing is known yet."""
-        if not self._goal_seconds or self._decode_seconds is None or not self._token_seconds:
+        if not self._goal_seconds or self._decode_seconds is None:
+            return None
+        if self._token_seconds is None or self._token_seconds < LEAST_TOKEN_SECONDS:
             return None
         left = self._goal_seconds - self._decode_seconds
         return max(LEAST_TOKENS, int(left / self._token_seconds))

@@ -56,6 +56,7 @@ class WorkerSettings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
+        allow_inf_nan=False,
         env_prefix=ENV_PREFIX,
         cli_kebab_case=True,
         cli_avoid_json=True,

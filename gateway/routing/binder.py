@@ -9,6 +9,7 @@ from gateway.routing.lanes import Waiting
 from gateway.routing.placement import Placement
 from gateway.routing.profile import Choice
 from gateway.routing.router import Router
+from gateway.routing.scene import Query
 from gateway.routing.way import Way
 
 # For who has waited so long for room to be decoded in, room is kept.
@@ -44,13 +45,15 @@ class Binder:
     def _kept_for_another(self, item: Waiting) -> str:
         """The decode worker with most room is left to who has waited for it too long."""
         patient, table = self._patient, self._router.table
-        if patient is None or patient.request_id == item.request_id:
+        row = table.rows.get(patient.worker) if patient else None
+        if patient is None or row is None or patient.request_id == item.request_id:
             return ""
         if patient.verdict.way is Way.LOCAL:
             return patient.worker
-        free = np.where(table.columns.can_decode, table.kv_free_tokens(), -np.inf)
-        free[table.columns.kv_tokens < patient.query.num_prompt_tokens] = -np.inf
-        return table.keys[int(np.argmax(free))]
+        holds_it = table.columns.kv_tokens >= patient.query.num_prompt_tokens
+        may = table.partners(row) & holds_it
+        free = np.where(may, table.kv_free_tokens(), -np.inf)
+        return table.keys[int(np.argmax(free))] if may.any() else ""
 
     def _remote(self, item: Waiting, row: int, now: float, kept: str) -> Placement | None:
         table = self._router.table
@@ -75,5 +78,11 @@ class Binder:
             item.num_tokens,
             item.seconds,
             item.query.kv_tokens,
+            moved_tokens(item.query, decode) if choice else 0,
             item.verdict,
         )
+
+
+def moved_tokens(query: Query, row: int) -> int:
+    """What is not cached where it is decoded."""
+    return max(0, query.num_prompt_tokens - int(query.cached[row]))

@@ -9,7 +9,7 @@ waits. A request leaves it where the other way costs much less now.
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -22,8 +22,9 @@ OUTPUTS_LEARNING = 0.05
 GUESSED_OUTPUTS = 128.0
 # Sizes of prompts, so many powers of two apart, stand for each other until they are known.
 NEAR = 2
-# What a correction leaves of a prediction.
+# What a correction leaves of a prediction, and how many times as late one request counts at most.
 LEAST_SHARE = 0.2
+MOST_LATE = 10.0
 # What control adds to the cost of all requests, at most, as a share of it; but some of the control
 # share stays however much it costs.
 CONTROL_COST = 0.01
@@ -35,7 +36,7 @@ TRIAL_SHARE = 0.125
 WORTH = 1.1
 USUAL_LEARNING = 0.05
 # A request leaves the usual way where that costs so many times as much as the other.
-MUCH = 1.5
+MUCH = 2.0
 
 
 class Mode(StrEnum):
@@ -58,7 +59,7 @@ class Verdict:
 @dataclass(slots=True)
 class Seen:
     """Of one way and size of prompt: means that forget. `correction_seconds`: by how much the
-    first token came later than predicted.
+    first token came later than predicted, waiting left out on both sides.
     """
 
     number: int = 0
@@ -66,11 +67,12 @@ class Seen:
     itl_seconds: float = 0.0
     correction_seconds: float = 0.0
 
-    def learn(self, forecast: Forecast, ttft_seconds: float) -> None:
+    def learn(self, forecast: Forecast, ttft_seconds: float, waited_seconds: float) -> None:
         share = max(LEARNING, 1 / (self.number + 1))
         self.number += 1
         self.ttft_seconds += share * (ttft_seconds - self.ttft_seconds)
-        late = ttft_seconds - forecast.ttft_seconds
+        computing = forecast.ttft_seconds - forecast.wait_seconds
+        late = min(ttft_seconds - waited_seconds - computing, MOST_LATE * computing)
         self.correction_seconds += share * (late - self.correction_seconds)
 
     def corrected(self, ttft_seconds: float) -> float:
@@ -83,8 +85,8 @@ class Seen:
 
 @dataclass(slots=True)
 class Usual:
-    """The way of most prompts of one size, by what each costs without waiting: means that
-    forget.
+    """The way of most prompts of one size, by what each costs without waiting, and with nothing
+    added for goals that are missed (for single requests that may be): means that forget.
     """
 
     way: Way = Way.LOCAL
@@ -103,7 +105,7 @@ class Usual:
 
 class Decider:
     """`control_share` of the requests that could go either way take the other one; fewer where
-    that costs much, but never less than a tenth of it.
+    that costs much, but never less than a tenth of it; and more until the other way is known.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Decider:
         self._random = random.Random(seed)
         self._seen: dict[int, dict[Way, Seen]] = defaultdict(lambda: {way: Seen() for way in Way})
         self._usual: dict[int, Usual] = {}
+        self._tried: Counter[tuple[int, Way]] = Counter()
         self.typical_outputs = GUESSED_OUTPUTS
 
     def decide(self, num_tokens: int, forecasts: Mapping[Way, Forecast]) -> Verdict:
@@ -135,13 +138,17 @@ class Decider:
         if costs[way] > MUCH * costs[way.other]:
             way = way.other
         is_control = self._random.random() < self._control_share(size, way, costs)
-        return Verdict(way.other if is_control else way, is_control, size, forecasts, costs)
+        if is_control:
+            way = way.other
+            self._tried[size, way] += 1
+        return Verdict(way, is_control, size, forecasts, costs)
 
-    def observe(self, verdict: Verdict, ttft_seconds: float) -> None:
-        """What came of it."""
+    def observe(self, verdict: Verdict, ttft_seconds: float, waited_seconds: float = 0.0) -> None:
+        """What came of it, with so much of the time waited here for a worker."""
         forecast = verdict.forecasts.get(verdict.way)
         if forecast is not None:
-            self._seen[verdict.size][verdict.way].learn(forecast, ttft_seconds)
+            seen = self._seen[verdict.size][verdict.way]
+            seen.learn(forecast, ttft_seconds, waited_seconds)
 
     def observe_answer(self, verdict: Verdict, num_tokens: int, itl_seconds: float) -> None:
         """All of it is there: more than one token, with this mean time between them."""
@@ -175,15 +182,18 @@ class Decider:
     def _usual_way(self, size: int, forecasts: Mapping[Way, Forecast]) -> Way:
         usual = self._usual.setdefault(size, Usual())
         costs = {
-            way: self.slo.cost(self._ttft(size, way, each, each.wait_seconds), each, excess=0)
+            way: self.slo.cost(self._computing(size, way, each), each, excess=0)
             for way, each in forecasts.items()
         }
         usual.learn(costs[Way.REMOTE], costs[Way.LOCAL])
         return usual.way
 
-    def _ttft(self, size: int, way: Way, forecast: Forecast, wait_seconds: float = 0.0) -> float:
-        """With so much less to wait for; as corrected by what was seen."""
-        seconds = max(0.0, forecast.ttft_seconds - wait_seconds)
+    def _ttft(self, size: int, way: Way, forecast: Forecast) -> float:
+        return forecast.wait_seconds + self._computing(size, way, forecast)
+
+    def _computing(self, size: int, way: Way, forecast: Forecast) -> float:
+        """Of the time to the first token, what is no waiting; as corrected by what was seen."""
+        seconds = max(0.0, forecast.ttft_seconds - forecast.wait_seconds)
         like = self._like(size, way)
         return like.corrected(seconds) if like else seconds
 
@@ -196,18 +206,27 @@ class Decider:
         return min(self.control_share, max(least, CONTROL_COST * cost / more if more > 0 else 1.0))
 
     def _number_near(self, size: int, way: Way) -> int:
-        return sum(
-            seen[way].number for near, seen in self._seen.items() if abs(near - size) <= NEAR
+        """Of requests that went or were tried this way, of sizes that are near."""
+        seen = sum(ways[way].number for near, ways in self._seen.items() if is_near(near, size))
+        tried = sum(
+            number
+            for (near, tried), number in self._tried.items()
+            if tried is way and is_near(near, size)
         )
+        return max(seen, tried)
 
     def _like(self, size: int, way: Way) -> Seen | None:
         """What has been seen of this way: of this size, or of one that is near; None if nothing
         has.
         """
         for near in sorted(self._seen, key=lambda each: abs(each - size)):
-            if abs(near - size) <= NEAR and (seen := self._seen[near][way]).number:
+            if is_near(near, size) and (seen := self._seen[near][way]).number:
                 return seen
         return None
+
+
+def is_near(size: int, other: int) -> bool:
+    return abs(size - other) <= NEAR
 
 
 def size_of(num_tokens: int) -> int:

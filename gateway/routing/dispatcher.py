@@ -199,20 +199,27 @@ class Dispatcher:
         nobody could take, once others are usable; and everybody when there are more rows.
         """
         has_grown = self._follow_rows()
-        if self._generation != self.table.generation:
+        has_changed = self._generation != self.table.generation
+        if has_changed:
             self._generation = self.table.generation
             for request_id, since in tuple(self._stranded.items()):
                 self._plan_again(request_id, since, now)
         has_partner = self.table.has_partner()
         for worker in self.lanes.workers:
             row = self._usable_row(worker)
-            may_stay = row is not None and not has_grown
-            if may_stay and has_partner[row]:
+            if row is None or has_grown:
+                most_tokens, local_may_stay = -1.0, False
+            elif has_partner[row] and not has_changed:
                 continue
+            else:
+                most_tokens, local_may_stay = self.table.most_partner_tokens(row), True
             for item in self.lanes.lane(worker):
                 # Who is decoded where its prompt is computed needs no partner.
-                if not may_stay or item.verdict.way is Way.REMOTE:
+                if item.verdict.way is Way.LOCAL and local_may_stay:
+                    continue
+                if item.verdict.way is Way.LOCAL or item.query.num_prompt_tokens > most_tokens:
                     self.lanes.take(item.request_id)
+                    self._binder.forget(item.request_id)
                     self._plan_again(item.request_id, item.since, now)
 
     def _follow_rows(self) -> bool:

@@ -85,6 +85,10 @@ class FleetTable:
         partners[source] = False
         return partners
 
+    def most_partner_tokens(self, source: int) -> float:
+        """What the largest of its partners' caches holds; -1 if it has no partner."""
+        return float(self.columns.kv_tokens[self.partners(source)].max(initial=-1))
+
     def has_partner(self) -> Flags:
         """The workers whose KV somebody else that is usable can decode from."""
         columns = self.columns

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from gateway.routing.columns import Floats
 
 LEARNING = 0.3
+# Hand-offs of less than this share of the mean one are small.
+LEAST_SHARE = 0.5
+BYTES_LEARNING = 0.05
 # KV that comes later than this after its prefill was held up by the link.
 HELD_UP_SHARE = 0.1
 HELD_UP_SECONDS = 0.03
@@ -28,6 +31,7 @@ class PairTable:
     def __init__(self) -> None:
         self._rates: NDArray[np.float32] = np.zeros((0, 0), np.float32)
         self._latest: deque[float] = deque(maxlen=MAX_LATEST)
+        self._mean_bytes = 0.0
         # Pairs without a limit that were held up the last time, with what that would make it.
         self._suspects: dict[tuple[int, int], float] = {}
 
@@ -41,12 +45,15 @@ class PairTable:
     ) -> None:
         """KV was moved while it was computed, and was there `late_seconds` after that.
 
-        Once is no proof: the target may have been busy. What held nothing up says something only
-        where the link was taken to be slower than that.
+        Once is no proof: the target may have been busy. Small ones prove nothing, late or not.
+        What held nothing up says something only where the link was taken to be slower than that.
         """
         if num_bytes <= 0 or prefill_seconds <= 0:
             return
         self._reach(max(source, target))
+        self._mean_bytes += BYTES_LEARNING * (num_bytes - self._mean_bytes)
+        if num_bytes < LEAST_SHARE * self._mean_bytes:
+            return
         pair = source, target
         own = float(self._rates[pair])
         seen = num_bytes / (prefill_seconds + max(0.0, late_seconds))

@@ -11,7 +11,8 @@ from gateway.routing.facts import WorkerFacts
 @dataclass(frozen=True, slots=True)
 class Placement:
     """`prefill` None: the decode worker computes the prompt itself, `num_tokens` of it, in about
-    so many `seconds`. `kv_tokens` of its cache are promised to the request.
+    so many `seconds`. `kv_tokens` of its cache are promised to the request. `moved_tokens` of the
+    prompt are not cached there: their KV is handed over.
     """
 
     decode: WorkerFacts
@@ -19,6 +20,7 @@ class Placement:
     num_tokens: int = 0
     seconds: float = 0.0
     kv_tokens: int = 0
+    moved_tokens: int = 0
     verdict: Verdict | None = field(default=None, repr=False)
 
     @property

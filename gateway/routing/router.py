@@ -28,7 +28,7 @@ class Plan:
 
 
 class Router:
-    """Pure: nothing here waits, and only what is observed changes anything."""
+    """Pure: nothing here waits. What is planned and what is observed teaches the decider."""
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ def taken_over(item: Waiting, row: int, router: Router, now: float) -> Waiting |
     if not router.accepts(row, item.query, way, now):
         return None
     # Nothing is forecast of this, so nothing is learned from it about either way.
-    plan = router.plan_on(row, item.query, Verdict(way, size=item.verdict.size), now)
+    plan = router.plan_on(row, item.query, Verdict(way), now)
     if plan.seconds >= SPILL_SHARE * seconds_to_wait(item, router, now) + item.seconds:
         return None
     if way is Way.LOCAL and columns.num_legs[row]:

@@ -10,6 +10,7 @@ from gateway.routing.decider import (
     KNOWN,
     LEAST_CONTROL,
     LEAST_SHARE,
+    MOST_LATE,
     MUCH,
     WORTH,
     Decider,
@@ -147,6 +148,13 @@ def test_a_way_that_is_hardly_known_is_tried_more_often() -> None:
     assert tried == pytest.approx(KNOWN, abs=1)
 
 
+def test_no_more_are_tried_while_the_first_have_not_ended() -> None:
+    decider = make_decider(control_share=0.001)
+    ways = {REMOTE: Forecast(0.1, 0.02), LOCAL: Forecast(1.9, 0.02)}
+    tried = sum(decider.decide(1000, ways).is_control for _ in range(200))
+    assert tried == pytest.approx(KNOWN, abs=1)
+
+
 def test_a_size_that_was_never_seen_is_corrected_like_its_neighbour() -> None:
     decider = make_decider(Mode.ALWAYS)
     for _ in range(20):
@@ -174,6 +182,22 @@ def test_predictions_that_are_off_by_a_factor_are_corrected(factor: float) -> No
     assert seen.corrected(1.0) == pytest.approx(factor, rel=0.01)
     cost = Slo().cost(factor, Forecast(factor, 0.02))
     assert decider.decide(1000, forecasts()).costs[REMOTE] == pytest.approx(cost, rel=0.05)
+
+
+def test_waiting_is_no_part_of_a_correction() -> None:
+    decider = make_decider(Mode.ALWAYS)
+    ways = {REMOTE: Forecast(1.5, 0.02, wait_seconds=0.5), LOCAL: Forecast(2.0, 0.02)}
+    for _ in range(20):
+        decider.observe(decider.decide(1000, ways), ttft_seconds=9.2, waited_seconds=8.0)
+    seen = decider.seen[1024][REMOTE]
+    assert seen.correction_seconds == pytest.approx(0.2)
+    assert seen.ttft_seconds == pytest.approx(9.2)
+
+
+def test_one_request_that_was_very_late_counts_as_if_it_was_less() -> None:
+    decider = make_decider(Mode.ALWAYS)
+    decider.observe(decider.decide(1000, forecasts()), 1000.0)
+    assert decider.seen[1024][REMOTE].correction_seconds == MOST_LATE
 
 
 def test_corrections_leave_something_of_a_prediction() -> None:

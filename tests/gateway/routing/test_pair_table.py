@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gateway.routing.pair_table import PairTable
+from gateway.routing.pair_table import HELD_UP_SHARE, RELIEF, PairTable
 
 MB = 1e6
 
@@ -45,8 +45,9 @@ def test_held_up_once_is_no_proof() -> None:
     pairs.observe(0, 1, 100 * MB, 0.1, 0.0)
     pairs.observe(0, 1, 100 * MB, 0.1, 0.9)
     assert late(pairs, 0, 100 * MB)[1] == 0
-    # A small prompt that is in time says nothing.
+    # Small ones say nothing, in time or late.
     pairs.observe(0, 1, MB / 10, 0.1, 0.0)
+    pairs.observe(0, 1, MB / 10, 0.1, 5.0)
     pairs.observe(0, 1, 100 * MB, 0.1, 0.7)
     assert pairs.rate(0, 1) == pytest.approx(125 * MB)
 
@@ -72,10 +73,15 @@ def test_an_unknown_pair_is_like_the_middle_one() -> None:
 
 def test_a_link_that_recovers_is_believed_in_again() -> None:
     pairs = PairTable()
-    pairs.observe(0, 1, 100 * MB, 1.0, 9.0)
+    hold_up(pairs, 0, 1, 100 * MB, 1.0, 9.0)
+    before = pairs.rate(0, 1)
+    pairs.observe(0, 1, 100 * MB, 9.5, 0.0)
+    assert pairs.rate(0, 1) == before, "such a long prefill hides it"
+    pairs.observe(0, 1, 100 * MB, 8.0, 0.0)
+    assert pairs.rate(0, 1) == pytest.approx(max(RELIEF * before, 100 * MB / 8.0))
     for _ in range(20):
         pairs.observe(0, 1, 100 * MB, 1.0, 0.0)
-    assert late(pairs, 0, 100 * MB)[1] == 0
+    assert late(pairs, 0, 100 * MB)[1] <= HELD_UP_SHARE
 
 
 def test_small_transfers_in_time_say_nothing_of_a_slow_link() -> None:

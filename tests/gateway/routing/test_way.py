@@ -31,7 +31,7 @@ def test_both_times_count_alike() -> None:
         pytest.param(0.2, 0.02, 0.22, id="a gap in running streams"),
     ],
 )
-def test_a_goal_that_is_missed_costs_more_than_any_that_is_met(
+def test_a_tenth_beyond_a_goal_makes_a_request_cost_eleven_times_as_much(
     ttft: float, itl: float, gap: float
 ) -> None:
     met = cost(ttft, itl, gap, excess=0)
