@@ -22,7 +22,9 @@ PAIRS = ("from", "to", "bandwidth")
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Of prompts of one size that went one way; by default they go the usual one."""
+    """Of prompts of one size that went one way. `is_usual`: they go it unless the other costs
+    much less.
+    """
 
     is_usual: bool = False
     num_requests: int = 0
@@ -88,7 +90,7 @@ def lines(decision: Decision) -> Iterator[str]:
         way_row(size_words, way, seen)
         for size_words, ways in decision.by_uncached_tokens.items()
         for way, seen in ways.items()
-        if seen.num_requests
+        if seen.num_requests or seen.is_usual
     ]
     tables = (
         (WAYS, rows),
