@@ -152,8 +152,9 @@ class UpSettings(StateSettings):
     )
     disaggregation: Literal["auto", "always", "never"] = Field(
         default="auto",
-        description="who computes prompts: a prefill worker always, or never, or whichever way "
-        "meets the goals best as measured",
+        description="who computes prompts: a prefill worker always, or never, or (auto) for "
+        "each size of prompt the way that is better by the goals as measured, and the other one "
+        "where that costs much less now",
     )
     ttft_goal_seconds: float = Field(
         default=2, gt=0, description="goal for the time to the first token"
@@ -165,7 +166,8 @@ class UpSettings(StateSettings):
         default=0.02,
         ge=0,
         le=0.5,
-        description="share of the requests that take the other way, so that the gain stays known",
+        description="of the requests that could go either way, how many take the other one, so "
+        "that the gain stays known; fewer where that costs much; 0: none",
     )
     start_timeout_seconds: float = Field(
         default=600, gt=0, description="give up when a process is not ready after so long"

@@ -23,6 +23,8 @@ ASKED_AT_ONCE = 8
 LOOK_BACK_SECONDS = 10.0
 # Steps of cleaning between two readings, each of about a millisecond.
 CLEANING_STEPS = 4
+# Batches of the log that are heard without a turn for others.
+HEARD_AT_ONCE = 16
 BLOCKS = "blocks"
 
 logger = logging.getLogger(__name__)
@@ -91,7 +93,7 @@ class BlockWatch:
         reading = await self._log.read(place, 0.0 if self._clean() else READ_SECONDS)
         if self._place is not None:
             self._place = reading.place
-        self._take(reading)
+        await self._take(reading)
 
     async def _ask(self) -> None:
         now = time.monotonic()
@@ -111,8 +113,11 @@ class BlockWatch:
             elif worker in self._wanted:
                 self._wanted[worker] = now + ASK_SECONDS
 
-    def _take(self, reading: Reading) -> None:
-        for batch in reading.batches:
+    async def _take(self, reading: Reading) -> None:
+        """Other tasks have a turn now and then: after an outage there is much to hear."""
+        for number, batch in enumerate(reading.batches, 1):
+            if number % HEARD_AT_ONCE == 0:
+                await asyncio.sleep(0)
             if not self.replica.hear(batch):
                 self._wanted.setdefault(batch.worker, 0.0)
         if reading.has_gap:

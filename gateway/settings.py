@@ -121,8 +121,9 @@ class Settings(BaseSettings):
     )
     disaggregation: Mode = Field(
         Mode.AUTO,
-        description="who computes prompts: a prefill worker always, or never, or whichever way "
-        "meets the goals best as measured",
+        description="who computes prompts: a prefill worker always, or never, or (auto) for "
+        "each size of prompt the way that is better by the goals as measured, and the other one "
+        "where that costs much less now",
     )
     ttft_goal_seconds: float = Field(2, gt=0, description="goal for the time to the first token")
     itl_goal_seconds: float = Field(0.2, gt=0, description="goal for the time between tokens")
@@ -131,7 +132,7 @@ class Settings(BaseSettings):
         ge=0,
         le=0.5,
         description="of the requests that could go either way, how many take the other one, so "
-        "that the gain stays known",
+        "that the gain stays known; fewer where that costs much; 0: none",
     )
     # Together no more than a ticket may be valid for.
     connect_seconds: float = Field(

@@ -52,7 +52,7 @@ class Scenario:
 SCENARIOS = (
     Scenario(
         "long prompts, fast link",
-        "agents:prompts=1,system=16,requests=80,fresh=3,block=512,output=48,rate=0.5",
+        "agents:prompts=1,system=16,requests=60,fresh=3,block=512,output=48,rate=0.3",
     ),
     Scenario(
         "short prompts, fast link",
@@ -60,7 +60,7 @@ SCENARIOS = (
     ),
     Scenario(
         "long prompts, slow link",
-        "agents:prompts=1,system=16,requests=80,fresh=3,block=512,output=48,rate=0.4",
+        "agents:prompts=1,system=16,requests=60,fresh=3,block=512,output=48,rate=0.3",
         SLOW,
     ),
     Scenario(
@@ -70,13 +70,17 @@ SCENARIOS = (
     ),
     Scenario(
         "all lengths, fast link",
-        "agents:prompts=1,system=16,requests=100,fresh=8,output=48,rate=1",
+        "agents:prompts=1,system=16,requests=80,fresh=8,output=48,rate=0.5",
     ),
     Scenario(
         "conversations",
         "multi-turn:sessions=24,turns=6,groups=4,system=512,user=64,answer=48,think=10,rate=0.3",
     ),
     Scenario("long answers", "agents:prompts=1,system=16,requests=60,fresh=8,output=192,rate=0.6"),
+    Scenario(
+        "as much as prefill workers bear",
+        "agents:prompts=1,system=16,requests=100,fresh=8,output=48,rate=1",
+    ),
     Scenario(
         "more than prefill workers bear",
         "agents:prompts=1,system=16,requests=120,fresh=8,output=24,rate=3",

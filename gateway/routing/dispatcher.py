@@ -80,6 +80,8 @@ class Dispatcher:
 
         `since`: it came then, if not now.
         """
+        if not self._requests:
+            self._follow_rows()
         query = self._query(request)
         plan = self.router.plan(query, now)
         if plan is None:

@@ -20,6 +20,7 @@ from gateway.error_shape import ErrorObject
 from gateway.fleet_pages import MAX_SHOWN, FleetPages
 from gateway.index_report import IndexReport
 from gateway.routing.decider import Mode
+from gateway.routing.way import Forecast, Way
 from tests.gateway.routing.builders import Desk, make_fleet, make_prompt, told
 
 
@@ -136,6 +137,18 @@ async def test_what_was_measured_of_both_ways() -> None:
     assert found["by_uncached_tokens"]["128"]["remote"]["ttft_seconds"] == 0.4
     assert found["by_uncached_tokens"]["128"]["remote"]["is_usual"] is False
     assert found["by_uncached_tokens"]["128"]["local"]["num_requests"] == 0
+
+
+async def test_which_way_is_usual() -> None:
+    desk = make_desk(mode=Mode.AUTO)
+    decider = desk.dispatcher.router.decider
+    ways = {Way.REMOTE: Forecast(1.0, 0.01), Way.LOCAL: Forecast(9.0, 0.01)}
+    decider.observe(decider.decide(100, ways), 1.0)
+    sizes = (await Pages(desk).ask("decision"))["by_uncached_tokens"]
+    assert {way: seen["is_usual"] for way, seen in sizes["128"].items()} == {
+        "remote": True,
+        "local": False,
+    }
 
 
 async def test_what_each_worker_can_do_and_who_waits() -> None:
