@@ -28,8 +28,8 @@ class Seen:
 
     is_usual: bool = False
     num_requests: int = 0
-    ttft_seconds: float = 0.0
-    itl_seconds: float = 0.0
+    ttft_seconds: float | None = None
+    itl_seconds: float | None = None
     later_than_predicted_seconds: float | None = None
 
 
@@ -80,7 +80,7 @@ def show_decision(page: Any, console: Console) -> int:
 
 def lines(decision: Decision) -> Iterator[str]:
     yield (
-        f"Disaggregation {decision.disaggregation}, {percent(decision.control_share)} for control; "
+        f"Disaggregation {decision.disaggregation}{control(decision)}; "
         f"goals: TTFT {span(decision.ttft_goal_seconds)}, ITL {span(decision.itl_goal_seconds)}; "
         f"{count(decision.num_waiting)} waiting"
     )
@@ -94,7 +94,7 @@ def lines(decision: Decision) -> Iterator[str]:
     ]
     tables = (
         (WAYS, rows),
-        (WORKERS, [worker_row(names[key], each) for key, each in decision.workers.items()]),
+        (WORKERS, [worker_row(names[key], each) for key, each in sorted(decision.workers.items())]),
         (PAIRS, [pair_row(names, each) for each in decision.pairs]),
     )
     for heading, cells in tables:
@@ -103,9 +103,14 @@ def lines(decision: Decision) -> Iterator[str]:
             yield from render(heading, cells)
 
 
+def control(decision: Decision) -> str:
+    is_auto = decision.disaggregation == "auto"
+    return f", {percent(decision.control_share)} for control" if is_auto else ""
+
+
 def gain(seconds: float | None) -> str:
     if seconds is None:
-        return "Whether hand-off pays is not known: no size of prompt has gone both ways yet"
+        return "Whether hand-off pays is not known: too few requests went the other way for control"
     verb = "saves" if seconds >= 0 else "costs"
     return f"Hand-off {verb} {span(abs(seconds))} of TTFT a request"
 
@@ -117,7 +122,7 @@ def way_row(size_words: str, way: str, seen: Seen) -> tuple[str, ...]:
         "yes" if seen.is_usual else UNKNOWN,
         count(seen.num_requests),
         span(seen.ttft_seconds),
-        span(seen.itl_seconds or None),
+        span(seen.itl_seconds),
         difference(seen.later_than_predicted_seconds),
     )
 

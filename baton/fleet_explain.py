@@ -13,7 +13,7 @@ from baton.gateway_page import fetch, names_of, read
 from baton.table import render
 
 HEADING = ("request", "way", "prompt", "computed", "by", "decoded by", "predicted TTFT")
-MAX_ID = 48
+MAX_ID = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def several(requests: dict[str, Explanation]) -> Iterator[str]:
         HEADING,
         [
             (
-                name if len(name) <= MAX_ID else f"{name[:MAX_ID]}...",
+                name if len(name) <= MAX_ID else name[:MAX_ID],
                 each.words,
                 count(each.prompt_tokens),
                 count(each.uncached_tokens),
@@ -126,7 +126,7 @@ def forecasts(request: Explanation) -> list[str]:
             span(each.ttft_seconds),
             span(each.itl_seconds),
             span(each.gap_seconds),
-            UNKNOWN if each.cost is None else f"{each.cost:.3f}",
+            UNKNOWN if each.cost is None else f"{each.cost:.3g}",
         )
         for way, each in request.forecasts.items()
     ]

@@ -104,7 +104,10 @@ def headlines(index: Index) -> list[str]:
 def freshness(index: Index) -> str:
     if index.lag_seconds is None:
         return "The fleet's state does not answer: the index stays as it was"
-    behind = f"{span(index.lag_seconds)} behind the log" if index.lag_seconds else "nothing to read"
+    if index.lag_seconds:
+        behind = f"{span(index.lag_seconds)} behind the log"
+    else:
+        behind = "all of the log is read" if index.is_current else "reading what workers hold"
     return f"Current, {behind}" if index.is_current else f"Not current, {behind}"
 
 

@@ -106,11 +106,11 @@ class FleetPages:
         ]
 
 
-def shown(seen: Seen, is_usual: bool) -> dict[str, float]:
+def shown(seen: Seen, is_usual: bool) -> dict[str, float | None]:
     return {
         "is_usual": is_usual,
         "num_requests": seen.number,
-        "ttft_seconds": seen.ttft_seconds,
-        "itl_seconds": seen.itl_seconds,
-        "later_than_predicted_seconds": seen.correction_seconds,
+        "ttft_seconds": seen.ttft_seconds if seen.number else None,
+        "itl_seconds": seen.itl_seconds or None,
+        "later_than_predicted_seconds": seen.correction_seconds if seen.number else None,
     }

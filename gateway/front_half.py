@@ -49,6 +49,8 @@ from gateway.request_life import Outcome
 from proto.prompt_digest import prompt_digest
 
 TASKS = ("generate",)
+# Building takes seconds. In between, what others wait for is read, before it looks overdue.
+TURN_SECONDS = 0.02
 DEFAULTS = (
     "--enable-auto-tool-choice",
     "--tool-call-parser=hermes",
@@ -236,12 +238,15 @@ async def open_front_half(
     """Raises StartError for options and models that vLLM refuses."""
     args = parse_args(options)
     config = make_config(args)
+    await asyncio.sleep(TURN_SECONDS)
     with fleet_for_engine(FleetCore(fleet, options.max_model_len)):
         llm = FleetLLM(config, Executor, log_stats=True, log_requests=False)
+    await asyncio.sleep(TURN_SECONDS)
     llm.has_decode_worker, llm.on_refusal = has_decode_worker, on_refusal
     fleet.on_failure = llm.fail
     app = build_app(args, TASKS, config.model_config)
     drop_middleware(app)
+    await asyncio.sleep(TURN_SECONDS)
     await init_app_state(llm, app.state, args, TASKS)
     # Its log line tells of one engine's cache and queue; there is none here.
     app.state.log_stats = False

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gateway.routing.gain import Gain
 from gateway.routing.way import Forecast, Slo, Way
 
 LEARNING = 0.2
@@ -47,12 +48,15 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`costs`: of each way that there is, by the goals."""
+    """Of each way that there is: `expected`, the forecast seconds to the first token as corrected
+    by what was seen; `costs`, by the goals.
+    """
 
     way: Way
     is_control: bool = False
     size: int = 0
     forecasts: Mapping[Way, Forecast] = field(default_factory=dict)
+    expected: Mapping[Way, float] = field(default_factory=dict)
     costs: Mapping[Way, float] = field(default_factory=dict)
 
 
@@ -121,19 +125,19 @@ class Decider:
         self._random = random.Random(seed)
         self._seen: dict[int, dict[Way, Seen]] = defaultdict(lambda: {way: Seen() for way in Way})
         self._usual: dict[int, Usual] = {}
+        self._gain = Gain()
         self._tried: Counter[tuple[int, Way]] = Counter()
         self.typical_outputs = GUESSED_OUTPUTS
 
     def decide(self, num_tokens: int, forecasts: Mapping[Way, Forecast]) -> Verdict:
         """`num_tokens` of the prompt are cached nowhere; one forecast at least."""
         size = size_of(num_tokens)
-        costs = {
-            way: self.slo.cost(self._ttft(size, way, each), each) for way, each in forecasts.items()
-        }
+        expected = {way: self._ttft(size, way, each) for way, each in forecasts.items()}
+        costs = {way: self.slo.cost(expected[way], each) for way, each in forecasts.items()}
         if len(costs) == 1 or self.mode is not Mode.AUTO:
             wanted = Way.LOCAL if self.mode is Mode.NEVER else Way.REMOTE
             way = wanted if wanted in costs else next(iter(costs))
-            return Verdict(way, False, size, forecasts, costs)
+            return Verdict(way, False, size, forecasts, expected, costs)
         way = self._usual_way(size, forecasts)
         if costs[way] > MUCH * costs[way.other]:
             way = way.other
@@ -141,7 +145,7 @@ class Decider:
         if is_control:
             way = way.other
             self._tried[size, way] += 1
-        return Verdict(way, is_control, size, forecasts, costs)
+        return Verdict(way, is_control, size, forecasts, expected, costs)
 
     def observe(self, verdict: Verdict, ttft_seconds: float, waited_seconds: float = 0.0) -> None:
         """What came of it, with so much of the time waited here for a worker."""
@@ -149,6 +153,8 @@ class Decider:
         if forecast is not None:
             seen = self._seen[verdict.size][verdict.way]
             seen.learn(forecast, ttft_seconds, waited_seconds)
+            chosen = verdict.way.other if verdict.is_control else verdict.way
+            self._gain.learn(verdict.size, chosen, verdict.way, ttft_seconds)
 
     def observe_answer(self, verdict: Verdict, num_tokens: int, itl_seconds: float) -> None:
         """All of it is there: more than one token, with this mean time between them."""
@@ -162,17 +168,8 @@ class Decider:
         return {2**size: self._seen[size] for size in sorted(self._seen)}
 
     def gain_seconds(self) -> float | None:
-        """TTFT that hand-off saves a request, over the sizes that both ways were seen of, by how
-        often each came; None if there is none.
-        """
-        saved = weight = 0.0
-        for ways in self._seen.values():
-            remote, local = ways[Way.REMOTE], ways[Way.LOCAL]
-            if remote.number and local.number:
-                number = remote.number + local.number
-                saved += number * (local.ttft_seconds - remote.ttft_seconds)
-                weight += number
-        return saved / weight if weight else None
+        """TTFT that hand-off saves a request; None while too few took the other way."""
+        return self._gain.seconds()
 
     def usual_way(self, num_tokens: int) -> Way | None:
         """Of prompts of that size; None if there was none."""

@@ -11,6 +11,8 @@ from gateway.routing.lanes import Waiting
 from gateway.routing.profile import Choice
 
 MAX_KEPT = 512
+# Letters of an id that are enough to find it.
+LEAST_PART = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Explanation:
                 "took_over_from": None if planned else item.worker,
                 "forecasts": {
                     way.value: {
-                        "ttft_seconds": forecast.ttft_seconds,
+                        "ttft_seconds": verdict.expected.get(way, forecast.ttft_seconds),
                         "itl_seconds": forecast.itl_seconds,
                         "gap_seconds": forecast.gap_seconds,
                         "cost": verdict.costs.get(way),
@@ -76,14 +78,14 @@ class Explanations:
 
     def get(self, request_id: str) -> Explanation | None:
         """Of that engine request, or of the last that was made for the client's request of that id:
-        engine ids are like "0_chatcmpl-ID-1".
+        engine ids are like "0_chatcmpl-ID-1". Else, of the last with these letters in its id.
         """
         if found := self._kept.get(request_id):
             return found
-        for name in reversed(self._kept):
-            if f"-{request_id}-" in f"{name}-":
-                return self._kept[name]
-        return None
+        whole = (name for name in reversed(self._kept) if f"-{request_id}-" in f"{name}-")
+        parts = (name for name in reversed(self._kept) if request_id in name)
+        name = next(whole, None) or (next(parts, None) if len(request_id) >= LEAST_PART else None)
+        return self._kept[name] if name else None
 
     def latest(self, number: int) -> dict[str, dict[str, Any]]:
         """The last ones, by request id."""

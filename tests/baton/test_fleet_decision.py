@@ -22,7 +22,7 @@ DECISION: dict[str, Any] = {
         },
         "4096": {
             "remote": {**SEEN, "later_than_predicted_seconds": -0.2, "is_usual": True},
-            "local": {**SEEN, "num_requests": 3, "itl_seconds": 0.0},
+            "local": {**SEEN, "num_requests": 3, "itl_seconds": None},
         },
     },
     "num_waiting": 3,
@@ -68,8 +68,8 @@ def test_both_ways_workers_and_pairs(capsys: pytest.CaptureFixture[str]) -> None
             *("worker", "prefill", "a step", "decode step", "a sequence"),
             *("stall a token", "waiting", "KV free"),
         ],
-        ["prefill-0", "12,346 tokens/s", "8 ms", "-", "500 µs", "364 µs", "3", "46,464 tokens"],
         ["decode-0", "-", "-", "-", "-", "-", "0", "-"],
+        ["prefill-0", "12,346 tokens/s", "8 ms", "-", "500 µs", "364 µs", "3", "46,464 tokens"],
     ]
     assert lines[12:] == [
         "from       to        bandwidth",
@@ -81,7 +81,10 @@ def test_both_ways_workers_and_pairs(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
-        (None, "Whether hand-off pays is not known: no size of prompt has gone both ways yet"),
+        (
+            None,
+            "Whether hand-off pays is not known: too few requests went the other way for control",
+        ),
         (-0.05, "Hand-off costs 50 ms of TTFT a request"),
     ],
 )

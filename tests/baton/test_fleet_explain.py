@@ -45,7 +45,7 @@ def test_one_request_with_its_candidates(capsys: pytest.CaptureFixture[str]) -> 
         "for 1,746\n"
         "\n"
         "   way     predicted TTFT  ITL    longest gap  cost\n"
-        "   local   340 ms          40 ms  80 ms        0.570\n"
+        "   local   340 ms          40 ms  80 ms        0.57\n"
         "*  remote  120 ms          35 ms  35 ms        0.235\n"
         "\n"
         "   Computes, of 4  score  predicted  session\n"

@@ -137,6 +137,7 @@ async def test_what_was_measured_of_both_ways() -> None:
     assert found["by_uncached_tokens"]["128"]["remote"]["ttft_seconds"] == 0.4
     assert found["by_uncached_tokens"]["128"]["remote"]["is_usual"] is False
     assert found["by_uncached_tokens"]["128"]["local"]["num_requests"] == 0
+    assert found["by_uncached_tokens"]["128"]["local"]["ttft_seconds"] is None
 
 
 async def test_which_way_is_usual() -> None:

@@ -18,6 +18,7 @@ from gateway.routing.decider import (
     Verdict,
     size_of,
 )
+from gateway.routing.gain import LEAST_CONTROLS
 from gateway.routing.way import Forecast, Slo, Way
 
 REMOTE, LOCAL = Way.REMOTE, Way.LOCAL
@@ -236,13 +237,14 @@ def test_sizes_of_prompts_are_learned_apart() -> None:
     assert decider.decide(10_000, forecasts()).way is REMOTE
 
 
-def test_the_gain_is_known_once_both_ways_were_seen() -> None:
-    decider = make_decider(Mode.ALWAYS)
-    assert decider.gain_seconds() is None
-    decider.observe(decider.decide(1000, forecasts()), 1.0)
-    assert decider.gain_seconds() is None
-    verdict = Verdict(LOCAL, size=size_of(1000), forecasts=forecasts())
-    decider.observe(verdict, 3.0)
+def test_the_gain_is_known_once_enough_took_the_other_way() -> None:
+    decider = make_decider()
+    usual = Verdict(REMOTE, size=size_of(1000), forecasts=forecasts())
+    control = Verdict(LOCAL, True, size=size_of(1000), forecasts=forecasts())
+    decider.observe(usual, 1.0)
+    for _ in range(LEAST_CONTROLS):
+        assert decider.gain_seconds() is None
+        decider.observe(control, 3.0)
     assert decider.gain_seconds() == pytest.approx(2.0)
 
 

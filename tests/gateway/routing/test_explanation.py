@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from gateway.routing.decider import Mode
 from gateway.routing.explanation import MAX_KEPT, Explanation, Explanations
 from tests.gateway.routing.builders import Desk, make_fleet, make_prompt
@@ -73,6 +75,24 @@ def test_a_request_is_found_by_a_part_of_the_engines_id() -> None:
     assert found is not None
     assert found.content == {"number": 1}
     assert explanations.get("abcd") is None
+
+
+@pytest.mark.parametrize(
+    ("part", "number"),
+    [
+        pytest.param("chatcmpl-f6cad4794320234f", 2, id="as a list shows it, cut off"),
+        pytest.param("f6cad4", 2, id="six letters"),
+        pytest.param("f6cad", None, id="five"),
+        pytest.param("0234f", None, id="five of the end"),
+        pytest.param("f6cad4794320234fa", 1, id="a whole part before any other"),
+    ],
+)
+def test_a_request_is_found_by_six_letters_of_its_id(part: str, number: int | None) -> None:
+    explanations = Explanations()
+    explanations.add(Explanation({"number": 1}), "0_chatcmpl-f6cad4794320234fa-x1")
+    explanations.add(Explanation({"number": 2}), "0_chatcmpl-f6cad4794320234fa9-x2")
+    found = explanations.get(part)
+    assert (found.content["number"] if found else None) == number
 
 
 def test_who_is_placed_again_is_explained_anew() -> None:
