@@ -20,6 +20,8 @@ LEASE_SECONDS = 10.0
 RENEWALS_PER_LEASE = 3
 # A load that has changed is told so often at most.
 LOAD_SECONDS = 1.0
+# Whoever has not ended so long after it was cancelled is cancelled again.
+CANCEL_SECONDS = 1.0
 REGISTRATION = "registration"
 
 logger = logging.getLogger(__name__)
@@ -71,8 +73,9 @@ class Registration:
             await self._leave()
 
     async def _stop_renewing(self) -> None:
-        if self._renewing and self._renewing.cancel():
-            await asyncio.wait([self._renewing])
+        # Once may be lost: a client's `wait_for` of Python 3.11 can return instead of being cancelled.
+        while self._renewing and self._renewing.cancel():
+            await asyncio.wait([self._renewing], timeout=CANCEL_SECONDS)
         if self._renewing and not self._renewing.cancelled():
             self._renewing.result()
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 from fakeredis import FakeAsyncRedis, FakeServer
@@ -36,6 +37,30 @@ async def test_a_member_outlives_its_first_lease_and_leaves_at_the_end(
         await membership.join(marker, 2 * LEASE_SECONDS)
         await eventually(marker_is_gone)
         assert await membership.members() == (registration.member,)
+    assert await membership.members() == ()
+
+
+async def test_a_cancellation_that_is_lost_is_said_again(
+    membership: RedisMembership, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registration, "CANCEL_SECONDS", 0.05)
+    lost = 0
+    renew = membership.renew
+
+    async def deaf(*given: Any) -> None:
+        nonlocal lost
+        try:
+            await asyncio.sleep(LEASE_SECONDS)
+        except asyncio.CancelledError:
+            lost += 1
+            if lost > 1:
+                raise
+        await renew(*given)
+
+    monkeypatch.setattr(membership, "renew", deaf)
+    async with make_registration(membership):
+        await asyncio.sleep(LEASE_SECONDS / 2)
+    assert lost >= 1
     assert await membership.members() == ()
 
 
