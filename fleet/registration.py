@@ -73,7 +73,7 @@ class Registration:
             await self._leave()
 
     async def _stop_renewing(self) -> None:
-        # Once may be lost: a client's `wait_for` of Python 3.11 can return instead of being cancelled.
+        # One may be lost: `wait_for` of Python 3.11 can return instead of being cancelled.
         while self._renewing and self._renewing.cancel():
             await asyncio.wait([self._renewing], timeout=CANCEL_SECONDS)
         if self._renewing and not self._renewing.cancelled():
