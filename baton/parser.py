@@ -200,7 +200,7 @@ def add_fleet(parser: argparse.ArgumentParser) -> None:
         if name == "index":
             verb.add_argument("--audit", action="store_true", help="ask the workers if it is true")
         if name == "explain":
-            verb.add_argument("request_id", nargs="?", metavar="REQUEST_ID", help="or six letters of it")
+            verb.add_argument("request_id", nargs="?", metavar="ID", help="or six letters of it")
         verb.add_argument("--json", action="store_true", help="the gateway's answer as it is")
         add_flags(verb, FleetSettings)
 
