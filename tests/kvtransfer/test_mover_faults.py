@@ -80,11 +80,15 @@ def test_when_the_transfer_thread_of_the_receiver_fails_every_load_is_recomputed
     decode.half.preempted(StepOrders(preempted=["d3"]))
 
 
-def test_when_the_transfer_thread_of_the_sender_fails_every_prompt_is_freed(fleet: Fleet) -> None:
+def test_when_the_transfer_thread_of_the_sender_fails_every_prompt_is_freed(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
     transport = RaisingTransport(fleet.new_transport())
     prefill, decode = fleet.worker(transport=transport), fleet.worker()
     begin(prefill, decode, lease_seconds=2.0)
     transport.fail()
+    # Until it is polled again, what is computed would still be sent.
+    eventually(lambda: "the transfer thread has failed" in caplog.text)
     go_on(prefill)
     assert prefill.wait_for("p1").sent == ["p1"]
     prefill.prefill(make_ticket(2), "p2", KV, BLOCKS)
